@@ -1,0 +1,1 @@
+//! Reshapes an order into a short summary.
