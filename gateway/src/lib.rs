@@ -1,1 +1,21 @@
-//! The gateway.
+//! Hookmill: a webhook gateway that runs user-supplied WebAssembly plugins.
+//!
+//! The modules stand in the order of an event's path; `ARCHITECTURE.md` has the map and the rule of who
+//! may import whom.
+
+pub mod event;
+pub mod delivery;
+pub mod digest;
+pub mod telemetry;
+pub mod shutdown;
+
+pub mod route;
+pub mod transform;
+pub mod sign;
+pub mod deliver;
+pub mod record;
+
+pub mod snapshot;
+pub mod pipeline;
+pub mod ingest;
+pub mod reload;

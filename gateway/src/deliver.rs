@@ -1,0 +1,35 @@
+//! The deliver stage: one HTTP exchange with a receiver, bounded in every direction.
+
+mod address;
+mod client;
+mod retry;
+
+use std::time::Duration;
+
+pub use self::address::Policy as AddressPolicy;
+pub use self::client::{Client, Exchange, Outbound};
+pub use self::retry::Schedule;
+
+/// How requests are sent.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How long a whole exchange may take, for webhooks that set no timeout of their own.
+    pub timeout: Duration,
+    /// How long connecting may take, within the timeout.
+    pub connect_timeout: Duration,
+    /// The response bytes that are kept in the record; no more than this is read.
+    pub max_response_bytes: usize,
+    /// Where requests may go.
+    pub addresses: AddressPolicy,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(15),
+            connect_timeout: Duration::from_secs(5),
+            max_response_bytes: 4 << 10,
+            addresses: AddressPolicy::default(),
+        }
+    }
+}

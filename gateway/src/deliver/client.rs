@@ -1,0 +1,274 @@
+//! The HTTP client: pooled connections, no redirects, no proxy from the environment, bounded reading.
+
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::time::Instant;
+use url::Url;
+
+use super::Config;
+use super::address::{Policy, refusal};
+use crate::delivery::{Failure, FailureKind, Method};
+
+/// Sends requests. Cheap to clone; connections are shared and kept alive.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    policy: Arc<Policy>,
+    max_response_bytes: usize,
+}
+
+/// A request, complete but for what HTTP itself adds.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// The method.
+    pub method: Method,
+    /// Where it goes.
+    pub url: Url,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Bytes,
+    /// How long the whole exchange may take.
+    pub timeout: Duration,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// How long it took.
+    pub duration: Duration,
+    /// The response's status, where there was one.
+    pub status: Option<u16>,
+    /// Why it failed; absent when the status is 2xx.
+    pub failure: Option<Failure>,
+    /// The start of the response's body, bounded; invalid UTF-8 is replaced.
+    pub excerpt: String,
+}
+
+impl Client {
+    /// A client with connections of its own.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(config: &Config) -> Result<Self, reqwest::Error> {
+        // An error says that a provider is installed already, as in a process with two clients.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let policy = Arc::new(config.addresses.clone());
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("Hookmill/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .connect_timeout(config.connect_timeout)
+                .tcp_nodelay(true)
+                .pool_max_idle_per_host(256)
+                .dns_resolver(Arc::new(VettedResolver {
+                    policy: Arc::clone(&policy),
+                }))
+        };
+        // Building fails where the system has no certificates at all.
+        let http = builder()
+            .build()
+            .or_else(|_| builder().tls_certs_only(bundled_roots()).build())?;
+        Ok(Self {
+            http,
+            policy,
+            max_response_bytes: config.max_response_bytes,
+        })
+    }
+
+    /// Sends one request and reads the start of its response.
+    pub async fn send(&self, outbound: Outbound) -> Exchange {
+        let started = Instant::now();
+        let mut status = None;
+        let mut excerpt = Vec::new();
+        let exchange = self.exchange(&outbound, &mut status, &mut excerpt);
+        let failure = match tokio::time::timeout(outbound.timeout, exchange).await {
+            Ok(Ok(())) => failure_of_status(status),
+            Ok(Err(failure)) => Some(failure),
+            Err(_) => Some(Failure::new(
+                FailureKind::Timeout,
+                format!("no complete answer within {:?}", outbound.timeout),
+            )),
+        };
+        Exchange {
+            duration: started.elapsed(),
+            status,
+            failure,
+            excerpt: String::from_utf8_lossy(&excerpt).into_owned(),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        outbound: &Outbound,
+        status: &mut Option<u16>,
+        excerpt: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        self.policy
+            .check_url(&outbound.url)
+            .map_err(|why| Failure::new(FailureKind::BlockedAddress, format!("the URL {why}")))?;
+        let method = match outbound.method {
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+            Method::Patch => reqwest::Method::PATCH,
+        };
+        let mut request = self.http.request(method, outbound.url.clone());
+        for (name, value) in &outbound.headers {
+            request = request.header(name, value);
+        }
+        let mut response = request
+            .body(outbound.body.clone())
+            .send()
+            .await
+            .map_err(|error| classify(&error))?;
+        *status = Some(response.status().as_u16());
+        // Reading to the end lets the connection be used again; past the cap it is closed instead.
+        while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
+            let room = self.max_response_bytes.saturating_sub(excerpt.len());
+            excerpt.extend(chunk.iter().take(room));
+            if chunk.len() > room {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failure_of_status(status: Option<u16>) -> Option<Failure> {
+    match status {
+        Some(200..=299) => None,
+        Some(status @ 300..=399) => Some(Failure::new(
+            FailureKind::Status,
+            format!("answered {status}; redirects are not followed"),
+        )),
+        Some(status) => Some(Failure::new(
+            FailureKind::Status,
+            format!("answered {status}"),
+        )),
+        None => Some(Failure::new(FailureKind::Protocol, "no status")),
+    }
+}
+
+/// The kind of an error, told by the types in its chain of sources.
+fn classify(error: &reqwest::Error) -> Failure {
+    let message = with_sources(error);
+    if let Some(blocked) = find_source::<BlockedAddress>(error) {
+        return Failure::new(FailureKind::BlockedAddress, blocked.to_string());
+    }
+    let kind = if find_source::<ResolveError>(error).is_some() {
+        FailureKind::Dns
+    } else if find_source::<rustls::Error>(error).is_some() {
+        FailureKind::Tls
+    } else if error.is_timeout() {
+        FailureKind::Timeout
+    } else if error.is_connect() {
+        FailureKind::Connect
+    } else if find_source::<std::io::Error>(error).is_some() {
+        FailureKind::Connect
+    } else {
+        FailureKind::Protocol
+    };
+    Failure::new(kind, message)
+}
+
+fn find_source<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        // An I/O error hides the error that it wraps from `source`.
+        let wrapped = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .map(|inner| inner as &(dyn StdError + 'static));
+        current = wrapped.or_else(|| error.source());
+    }
+    None
+}
+
+/// The messages of an error and its sources, without the URL, which the record has already.
+fn with_sources(error: &reqwest::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut current = error.source();
+    while let Some(source) = current {
+        let text = source.to_string();
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+        current = source.source();
+    }
+    if parts.is_empty() {
+        error.to_string()
+    } else {
+        parts.join(": ")
+    }
+}
+
+/// Root certificates that come with the binary, for containers that have none of their own.
+fn bundled_roots() -> Vec<reqwest::Certificate> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .filter_map(|der| reqwest::Certificate::from_der(der).ok())
+        .collect()
+}
+
+/// Resolves names and leaves out the addresses that requests may not go to.
+struct VettedResolver {
+    policy: Arc<Policy>,
+}
+
+impl Resolve for VettedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let policy = Arc::clone(&self.policy);
+        Box::pin(async move {
+            let host = name.as_str();
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0))
+                .await
+                .map_err(ResolveError)?
+                .collect();
+            if policy.allows_host(host) {
+                return Ok(Box::new(found.into_iter()) as Addrs);
+            }
+            let allowed: Vec<SocketAddr> = found
+                .iter()
+                .copied()
+                .filter(|found| policy.allows_address(found.ip()))
+                .collect();
+            match found.first() {
+                Some(first) if allowed.is_empty() => {
+                    Err(BlockedAddress(format!("{host} {}", refusal(first.ip()))).into())
+                }
+                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+#[derive(Debug)]
+struct ResolveError(std::io::Error);
+
+impl std::fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the name cannot be resolved: {}", self.0)
+    }
+}
+
+impl StdError for ResolveError {}
+
+#[derive(Debug)]
+struct BlockedAddress(String);
+
+impl std::fmt::Display for BlockedAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for BlockedAddress {}

@@ -1,0 +1,337 @@
+//! A delivery: what one webhook is owed of one event, what became of it, and how it can fail.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// The id of a delivery, shown as `dlv_` and a UUIDv7 in 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId(Uuid);
+
+impl DeliveryId {
+    /// A new id, later than all earlier ones of this process.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The id as it is stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id that `as_bytes` gave.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dlv_{}", self.0.simple())
+    }
+}
+
+/// The id of a webhook, `wh_` and 32 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WebhookId(pub Arc<str>);
+
+impl fmt::Display for WebhookId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What one webhook is owed of one event.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The webhook that it goes to.
+    pub webhook: WebhookId,
+    /// Which part of the event it is, counted from 1.
+    pub part: u32,
+    /// How many attempts have been made.
+    pub attempts: u32,
+    /// The rendered request, once one is stored: the plugins do not run again.
+    pub request: Option<Arc<Request>>,
+}
+
+/// A request as the plugins left it: all but the webhook's own URL, headers and signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// `POST`, `PUT` or `PATCH`.
+    pub method: Method,
+    /// Appended to the path of the webhook's URL; empty for none.
+    pub path_suffix: String,
+    /// Appended to the query of the webhook's URL, unencoded.
+    pub query: Vec<(String, String)>,
+    /// The `content-type` header.
+    pub content_type: String,
+    /// Headers set, in order; names are lower case.
+    pub headers: Vec<(String, String)>,
+    /// Headers of the webhook to leave out; names are lower case.
+    pub removed_headers: Vec<String>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A `POST` of this JSON.
+    #[must_use]
+    pub fn json(body: Bytes) -> Self {
+        Self {
+            method: Method::Post,
+            path_suffix: String::new(),
+            query: Vec::new(),
+            content_type: "application/json".to_owned(),
+            headers: Vec::new(),
+            removed_headers: Vec::new(),
+            body,
+        }
+    }
+}
+
+/// The methods that a delivery may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `POST`.
+    Post,
+    /// `PUT`.
+    Put,
+    /// `PATCH`.
+    Patch,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Post, Self::Put, Self::Patch];
+
+    /// The method as it stands in a request.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+        }
+    }
+
+    /// The method of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.as_str() == name)
+    }
+}
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No attempt has been made yet.
+    Pending,
+    /// An attempt failed, and another is due.
+    Retrying,
+    /// The receiver took it.
+    Delivered,
+    /// A plugin decided that nothing is to be sent.
+    Dropped,
+    /// It failed for good.
+    Dead,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::Retrying,
+        Self::Delivered,
+        Self::Dropped,
+        Self::Dead,
+    ];
+
+    /// The state's name in the API and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Retrying => "retrying",
+            Self::Delivered => "delivered",
+            Self::Dropped => "dropped",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// The state of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// One try, as it is recorded.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took, in microseconds.
+    pub duration_us: u64,
+    /// The response's status, where there was one.
+    pub status: Option<u16>,
+    /// Why it failed; absent on success.
+    pub failure: Option<Failure>,
+    /// The start of the response's body, bounded, invalid UTF-8 replaced.
+    pub excerpt: String,
+}
+
+/// A typed failure of an attempt, with its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed.
+    pub kind: FailureKind,
+    /// What is known about it, for the operator.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.as_str(), self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Declares the kinds of failure: variant, name, and whose fault it is.
+macro_rules! failure_kinds {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $fault:ident;)*) => {
+        /// What failed.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum FailureKind {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl FailureKind {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The kind's name in the API and in the store.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// Whose fault it is.
+            #[must_use]
+            pub fn fault(self) -> Fault {
+                match self { $(Self::$variant => Fault::$fault,)* }
+            }
+        }
+    };
+}
+
+failure_kinds! {
+    /// The receiver's name could not be resolved.
+    Dns = "dns", Receiver;
+    /// No connection to the receiver could be made, or it broke.
+    Connect = "connect", Receiver;
+    /// The TLS handshake failed.
+    Tls = "tls", Receiver;
+    /// The exchange took longer than the webhook allows.
+    Timeout = "timeout", Receiver;
+    /// The receiver answered with a status that is not a success.
+    Status = "status", Receiver;
+    /// The receiver's answer is not HTTP.
+    Protocol = "protocol", Receiver;
+    /// The webhook's URL leads to an address that deliveries may not go to.
+    BlockedAddress = "blocked_address", Configuration;
+    /// The webhook's plugin is not loaded.
+    PluginMissing = "plugin_missing", Configuration;
+    /// The webhook is no longer declared.
+    WebhookMissing = "webhook_missing", Configuration;
+    /// The plugin trapped or panicked.
+    PluginTrap = "plugin_trap", Plugin;
+    /// The plugin ran longer than its limit.
+    PluginTimeout = "plugin_timeout", Plugin;
+    /// The plugin asked for more memory than its limit.
+    PluginMemory = "plugin_memory", Plugin;
+    /// What the plugin returned is not allowed or too large.
+    PluginOutput = "plugin_output", Plugin;
+    /// The plugin answered that trying again later may help.
+    PluginError = "plugin_error", Plugin;
+    /// The plugin answered that this event can never be transformed.
+    PluginInvalid = "plugin_invalid", Plugin;
+    /// The gateway itself could not do its part.
+    Internal = "internal", Gateway;
+}
+
+impl FailureKind {
+    /// The kind of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
+    }
+
+    /// Whether trying again is pointless: the delivery is dead at once.
+    #[must_use]
+    pub fn is_permanent(self) -> bool {
+        self == Self::PluginInvalid
+    }
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The receiver's, or that of the network on the way to it.
+    Receiver,
+    /// The plugin's.
+    Plugin,
+    /// That of whoever configured the webhook.
+    Configuration,
+    /// The gateway's own.
+    Gateway,
+}
+
+impl Fault {
+    /// The name in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Receiver => "receiver",
+            Self::Plugin => "plugin",
+            Self::Configuration => "configuration",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_what_they_name() {
+        for state in State::ALL {
+            assert_eq!(State::parse(state.as_str()), Some(state));
+        }
+        for kind in FailureKind::ALL {
+            assert_eq!(FailureKind::parse(kind.as_str()), Some(*kind));
+        }
+        for method in Method::ALL {
+            assert_eq!(Method::parse(method.as_str()), Some(method));
+        }
+    }
+}

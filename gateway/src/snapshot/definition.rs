@@ -1,0 +1,94 @@
+//! What is declared: tenants, their keys, plugins and webhooks, as parsed values.
+
+use std::fmt;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::deliver::Schedule;
+use crate::digest::Digest;
+use crate::route::Glob;
+use crate::sign::Secret;
+
+/// A tenant: the unit of isolation.
+#[derive(Debug, Clone)]
+pub struct TenantDefinition {
+    /// Unique name: `a-z 0-9 _ -`, at most 64 bytes.
+    pub name: String,
+    /// The API keys.
+    pub keys: Vec<KeyHash>,
+    /// Plugins that run before those of each webhook.
+    pub plugins: Vec<PluginUse>,
+    /// The webhooks.
+    pub webhooks: Vec<WebhookDefinition>,
+}
+
+/// A webhook: where matching events go, in which form.
+#[derive(Debug, Clone)]
+pub struct WebhookDefinition {
+    /// Unique name in the tenant: `A-Z a-z 0-9 _ -`, at most 64 bytes.
+    pub name: String,
+    /// Where requests go.
+    pub url: Url,
+    /// Which events it gets: any of these.
+    pub event_types: Vec<Glob>,
+    /// The plugin chain, in order.
+    pub plugins: Vec<PluginUse>,
+    /// Signing secrets, newest first; all sign, so that keys can be rotated.
+    pub secrets: Vec<Secret>,
+    /// Headers of each request; names are lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body when no plugin makes one.
+    pub body: BodyForm,
+    /// How long an exchange may take.
+    pub timeout: Duration,
+    /// When to try again.
+    pub retry: Schedule,
+    /// How many requests may be under way at once.
+    pub concurrency: usize,
+    /// An inactive webhook gets no new events.
+    pub active: bool,
+    /// Labels that plugins can read.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// A plugin in a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginUse {
+    /// The plugin's name.
+    pub name: String,
+    /// Its config for this chain: JSON text.
+    pub config: String,
+}
+
+/// The body when no plugin makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyForm {
+    /// The Standard Webhooks payload: `{"type", "timestamp", "data"}`.
+    Envelope,
+    /// The event's data alone.
+    Data,
+    /// A `CloudEvent` in structured JSON.
+    CloudEvent,
+}
+
+/// The hash of an API key; the key itself is never kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyHash(Digest);
+
+impl KeyHash {
+    /// The shortest key that is accepted, in bytes: 128 bits in base64 are 22.
+    pub const MIN_LEN: usize = 22;
+
+    /// The hash of this key.
+    #[must_use]
+    pub fn of(key: &str) -> Self {
+        Self(Digest::of(key.as_bytes()))
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(…)")
+    }
+}

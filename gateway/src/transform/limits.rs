@@ -1,0 +1,37 @@
+//! What one plugin call may use at most.
+
+use std::time::Duration;
+
+/// The limits of one call. Each is a failure of its own kind, recorded with the limit's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Running time; time spent waiting for a turn does not count. Measured in ticks of a
+    /// millisecond, so a call may run a tick longer.
+    pub time: Duration,
+    /// Linear memory, in bytes, all of the plugin's memories together.
+    pub memory_bytes: usize,
+    /// The bytes of all bodies, headers and other text that the call returns.
+    pub output_bytes: usize,
+    /// The parts that one event may become.
+    pub parts: usize,
+    /// The headers that one part may set or remove.
+    pub headers: usize,
+    /// The log messages that are kept; what comes after is counted and left out.
+    pub log_lines: usize,
+    /// The bytes of log messages that are kept.
+    pub log_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_millis(50),
+            memory_bytes: 16 << 20,
+            output_bytes: 1 << 20,
+            parts: 100,
+            headers: 32,
+            log_lines: 50,
+            log_bytes: 16 << 10,
+        }
+    }
+}
