@@ -1,6 +1,27 @@
-//! The record stage: the store that makes an event durable before it is acknowledged.
+//! The record stage: the store that makes an event durable before it is acknowledged, and that
+//! remembers what became of it.
+//!
+//! [`Store`] is the seam: everything above speaks of events and deliveries, everything below of SQL.
+//! `contract.rs` holds the tests that every store has to pass.
 
+#[cfg(test)]
+mod contract;
+mod sqlite;
+
+use std::fmt;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::{Attempt, Delivery, DeliveryId, Request, State, WebhookId};
+use crate::digest::Digest;
+use crate::event::{Event, EventId};
+
+pub use self::sqlite::SqliteStore;
 
 /// Where and how events are kept.
 #[derive(Debug, Clone)]
@@ -8,3 +29,215 @@ pub struct Config {
     /// The folder of the database; created when missing.
     pub data_dir: PathBuf,
 }
+
+/// What a store's operation returns: a future of its result.
+pub type Operation<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Keeps events, deliveries and attempts. What a method reports as done is durable.
+pub trait Store: Send + Sync + 'static {
+    /// Keeps all events of a submission with their deliveries, or, on a conflict, none.
+    fn accept(&self, submission: Submission) -> Operation<'_, Accepted>;
+
+    /// Takes deliveries in hand that are due, longest due first, up to `limit`, leaving out those of
+    /// the webhooks in `except`. A delivery in hand is not given out again until it is recorded or
+    /// released.
+    fn claim(&self, now: Timestamp, limit: usize, except: Vec<WebhookId>)
+    -> Operation<'_, Claimed>;
+
+    /// Records what became of a delivery in hand.
+    fn record(&self, update: Update) -> Operation<'_, ()>;
+
+    /// Gives back deliveries in hand: they are due as before.
+    fn release(&self, deliveries: Vec<DeliveryId>) -> Operation<'_, ()>;
+
+    /// An event of a tenant, with all that became of it.
+    fn event(&self, tenant: Arc<str>, id: EventId) -> Operation<'_, Option<EventRecord>>;
+
+    /// Checks that the store can answer.
+    fn ping(&self) -> Operation<'_, ()>;
+}
+
+/// The events of one request of a producer.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The tenant that they belong to.
+    pub tenant: Arc<str>,
+    /// When they arrived.
+    pub accepted_at: Timestamp,
+    /// Makes repeating the request harmless.
+    pub idempotency: Option<Idempotency>,
+    /// The events.
+    pub events: Vec<NewEvent>,
+}
+
+/// A key that makes repeating a request harmless, kept for [`Idempotency::KEPT`].
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    /// The producer's key, unique in its tenant.
+    pub key: String,
+    /// Tells whether a repeated request is the same.
+    pub fingerprint: Digest,
+}
+
+impl Idempotency {
+    /// How long a key is remembered.
+    pub const KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+}
+
+/// An event to keep.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// The event.
+    pub event: Arc<Event>,
+    /// The producer chose its id, so it may have been sent before.
+    pub given_id: bool,
+    /// What webhooks are owed of it.
+    pub deliveries: Vec<NewDelivery>,
+}
+
+/// A delivery to keep.
+#[derive(Debug, Clone)]
+pub struct NewDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The webhook that it goes to.
+    pub webhook: WebhookId,
+    /// The gateway that accepts it takes it in hand at once; otherwise it is due to be claimed.
+    pub in_hand: bool,
+}
+
+/// The answer to a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// The events are durable, one answer each, in the submission's order.
+    Stored(Vec<AcceptedEvent>),
+    /// The same request was acknowledged before; this was its answer. Nothing was kept.
+    Repeated(Vec<AcceptedEvent>),
+    /// The idempotency key was used for another request. Nothing was kept.
+    KeyReused,
+    /// The event at this index has the id of another event. Nothing was kept.
+    IdTaken(usize),
+}
+
+/// The answer for one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedEvent {
+    /// The event's id.
+    pub id: String,
+    /// Whether it is new.
+    pub status: AcceptedStatus,
+    /// How many webhooks it goes to.
+    pub deliveries: usize,
+}
+
+/// Whether an accepted event is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AcceptedStatus {
+    /// It is kept and will be delivered.
+    Accepted,
+    /// The same event was accepted before; nothing more will be delivered.
+    Duplicate,
+}
+
+/// Deliveries taken in hand.
+#[derive(Debug, Clone, Default)]
+pub struct Claimed {
+    /// The deliveries, each with its event.
+    pub deliveries: Vec<(Arc<Event>, Delivery)>,
+    /// When the next one that is not in hand falls due.
+    pub next_due: Option<Timestamp>,
+}
+
+/// What became of a delivery in hand.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The attempt that was made, if one was.
+    pub attempt: Option<Attempt>,
+    /// The plugin versions that ran, `name@sha256` in chain order, joined by commas; empty when
+    /// none ran this time.
+    pub chain: String,
+    /// What comes now.
+    pub next: Next,
+}
+
+/// What comes after an update.
+#[derive(Debug, Clone)]
+pub enum Next {
+    /// Nothing: the receiver took it.
+    Delivered,
+    /// Nothing: a plugin dropped it, for this reason.
+    Dropped(String),
+    /// Nothing: it failed for good.
+    Dead,
+    /// Another attempt at this time, with this request if one was rendered and is not kept yet.
+    Retry {
+        /// When.
+        at: Timestamp,
+        /// The request to keep.
+        request: Option<Arc<Request>>,
+    },
+    /// The event became several parts: the delivery in hand is the first; each of the others becomes
+    /// a delivery of its own.
+    Split {
+        /// The first part's request.
+        first: Arc<Request>,
+        /// The other parts, in order.
+        others: Vec<(NewDelivery, Arc<Request>)>,
+    },
+}
+
+/// An event with all that became of it.
+#[derive(Debug, Clone)]
+pub struct EventRecord {
+    /// The event.
+    pub event: Event,
+    /// Its deliveries, in order of webhook and part.
+    pub deliveries: Vec<DeliveryRecord>,
+}
+
+/// A delivery with its attempts.
+#[derive(Debug, Clone)]
+pub struct DeliveryRecord {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The webhook that it goes to.
+    pub webhook: WebhookId,
+    /// Which part of the event it is, counted from 1.
+    pub part: u32,
+    /// Where it stands.
+    pub state: State,
+    /// Why a plugin dropped it.
+    pub reason: Option<String>,
+    /// When the next attempt is due, unless it is finished.
+    pub due_at: Option<Timestamp>,
+    /// The plugin versions that made it, as in [`Update::chain`].
+    pub chain: String,
+    /// Its attempts, in order.
+    pub attempts: Vec<Attempt>,
+}
+
+/// Why a store could not do what it was asked. Nothing was kept.
+#[derive(Debug, Clone)]
+pub struct StoreError {
+    message: Arc<str>,
+}
+
+impl StoreError {
+    /// An error with this message.
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self {
+            message: message.to_string().into(),
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for StoreError {}

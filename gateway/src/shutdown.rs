@@ -77,22 +77,23 @@ impl Drain {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn waits_for_every_drain() {
         let (trigger, drain) = channel();
         let other = drain.clone();
-        tokio::spawn(async move {
+        let worker = tokio::spawn(async move {
             other.begun().await;
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            tokio::task::yield_now().await;
         });
         drop(drain);
-        assert!(trigger.drain(Duration::from_secs(5)).await);
+        assert!(trigger.drain(Duration::from_secs(60)).await);
+        worker.await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn gives_up_when_the_grace_is_over() {
         let (trigger, drain) = channel();
-        assert!(!trigger.drain(Duration::from_secs(5)).await);
+        assert!(!trigger.drain(Duration::from_millis(10)).await);
         assert!(drain.has_begun());
     }
 }

@@ -80,7 +80,7 @@ impl Policy {
 
 /// Why an address is refused, and the way out.
 #[must_use]
-pub fn refusal(address: IpAddr) -> String {
+pub(super) fn refusal(address: IpAddr) -> String {
     format!(
         "leads to {address}, which is not a public address; to allow it, add its network to \
          `delivery.allow_networks`"

@@ -1,0 +1,252 @@
+//! The embedded store: SQLite in WAL mode, one writer thread that commits in groups, a few readers.
+
+mod read;
+mod rows;
+mod write;
+mod writer;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
+
+use super::{
+    Accepted, Claimed, Config, EventRecord, Operation, Store, StoreError, Submission, Update,
+};
+use crate::delivery::{DeliveryId, WebhookId};
+use crate::event::EventId;
+use writer::{Command, Writer};
+
+/// Connections that answer queries beside the writer.
+const READERS: usize = 4;
+
+/// The numbered schema changes, applied in order; `user_version` counts those that were.
+const MIGRATIONS: &[&str] = &[include_str!(
+    "../../migrations/sqlite/0001_events_and_deliveries.sql"
+)];
+
+/// A store in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Arc<Readers>,
+    /// Locked as long as the store is open: claims are only right with one gateway on the file.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct Readers {
+    free: Mutex<Vec<Connection>>,
+    turns: Semaphore,
+}
+
+impl SqliteStore {
+    /// Opens the database in the data folder, creating both when missing, and makes due again what
+    /// an earlier process had in hand.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, another gateway uses it, the file is damaged, or it was
+    /// written by a newer version.
+    pub fn open(config: &Config) -> Result<Self, StoreError> {
+        let folder = &config.data_dir;
+        std::fs::create_dir_all(folder).map_err(|error| {
+            StoreError::new(format!(
+                "cannot create the data folder {}: {error}",
+                folder.display()
+            ))
+        })?;
+        let lock = lock(folder)?;
+        let path = folder.join("hookmill.db");
+        let open = || -> Result<Connection, StoreError> {
+            let mut connection = Connection::open(&path)?;
+            configure(&connection)?;
+            migrate(&mut connection)?;
+            write::recover(&connection)?;
+            Ok(connection)
+        };
+        let connection =
+            open().map_err(|error| StoreError::new(format!("{}: {error}", path.display())))?;
+        let readers = (0..READERS)
+            .map(|_| reader(&path))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            writer: Writer::start(connection)?,
+            readers: Arc::new(Readers {
+                free: Mutex::new(readers),
+                turns: Semaphore::new(READERS),
+            }),
+            _lock: lock,
+        })
+    }
+
+    /// Runs a query on a reader, on a thread that may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = Arc::clone(&self.readers);
+        let _turn = readers.turns.acquire().await.map_err(StoreError::new)?;
+        let taken = readers
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let Some(connection) = taken else {
+            return Err(StoreError::new("no reader is left"));
+        };
+        let (connection, result) = tokio::task::spawn_blocking(move || {
+            let result = query(&connection);
+            (connection, result)
+        })
+        .await
+        .map_err(StoreError::new)?;
+        readers
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(connection);
+        Ok(result?)
+    }
+}
+
+impl Store for SqliteStore {
+    fn accept(&self, submission: Submission) -> Operation<'_, Accepted> {
+        self.writer.ask(|reply| Command::Accept(submission, reply))
+    }
+
+    fn claim(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        except: Vec<WebhookId>,
+    ) -> Operation<'_, Claimed> {
+        self.writer.ask(move |reply| Command::Claim {
+            now,
+            limit,
+            except,
+            reply,
+        })
+    }
+
+    fn record(&self, update: Update) -> Operation<'_, ()> {
+        self.writer.ask(|reply| Command::Record(update, reply))
+    }
+
+    fn release(&self, deliveries: Vec<DeliveryId>) -> Operation<'_, ()> {
+        self.writer.ask(|reply| Command::Release(deliveries, reply))
+    }
+
+    fn event(&self, tenant: Arc<str>, id: EventId) -> Operation<'_, Option<EventRecord>> {
+        Box::pin(self.read(move |connection| read::event(connection, &tenant, &id)))
+    }
+
+    fn ping(&self) -> Operation<'_, ()> {
+        Box::pin(self.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))))
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    let path = folder.join("hookmill.lock");
+    let file = File::create(&path).map_err(|error| {
+        StoreError::new(format!(
+            "cannot write in the data folder: {}: {error}",
+            path.display()
+        ))
+    })?;
+    file.try_lock().map_err(|_| {
+        StoreError::new(format!(
+            "another gateway uses the data folder {}; stop it, or set another `data_dir`",
+            folder.display()
+        ))
+    })?;
+    Ok(file)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // FULL syncs the log at each commit: an acknowledged event survives a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // In pages of 4 KiB. Larger than the default of 1,000, so that a busy gateway writes a page that
+    // changed often back just once.
+    connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
+    connection.pragma_update(None, "cache_size", -64_000)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let known = u32::try_from(MIGRATIONS.len()).map_err(StoreError::new)?;
+    let applied: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if applied > known {
+        return Err(StoreError::new(format!(
+            "the database has schema version {applied}, and this version of Hookmill knows {known}; \
+             use the version that wrote it, or a newer one"
+        )));
+    }
+    for (version, migration) in (1..=known).zip(MIGRATIONS).filter(|(to, _)| *to > applied) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Ok(Connection::open_with_flags(path, flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(folder: &Path) -> Result<SqliteStore, StoreError> {
+        SqliteStore::open(&Config {
+            data_dir: folder.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_second_gateway_on_the_same_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(folder.path()).unwrap();
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("another gateway uses the data folder"),
+            "{error}"
+        );
+        drop(first);
+        open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()).unwrap());
+        let connection = Connection::open(folder.path().join("hookmill.db")).unwrap();
+        connection.pragma_update(None, "user_version", 999).unwrap();
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("schema version 999"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hookmill.db");
+        let garbage = vec![b'x'; 8192];
+        std::fs::write(&path, &garbage).unwrap();
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("hookmill.db"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), garbage);
+    }
+}

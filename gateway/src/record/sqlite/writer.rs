@@ -1,0 +1,198 @@
+//! The writer thread: takes commands from many tasks and commits them in groups.
+//!
+//! While one group is committed, the commands of the next one gather; so a commit, whose cost is one
+//! sync of the disk, is shared by as many commands as arrive meanwhile, and a lone command waits for
+//! nobody.
+
+use std::fmt;
+use std::thread;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Update};
+use super::write::{self, Chains};
+use crate::delivery::{DeliveryId, WebhookId};
+
+/// Commands in one commit at most: bounds how long the first of them waits for the last.
+const MAX_GROUP: usize = 512;
+
+/// Commands that wait for the writer at most; further ones wait to be taken at all.
+const MAX_WAITING: usize = 4 * MAX_GROUP;
+
+/// Where a command's result goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// Something to write.
+pub(super) enum Command {
+    Accept(Submission, Reply<Accepted>),
+    Record(Update, Reply<()>),
+    Release(Vec<DeliveryId>, Reply<()>),
+    Claim {
+        now: Timestamp,
+        limit: usize,
+        except: Vec<WebhookId>,
+        reply: Reply<Claimed>,
+    },
+}
+
+/// The handle to the writer thread, which ends when the handle is dropped.
+pub(super) struct Writer {
+    commands: Option<mpsc::Sender<Command>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        let thread = thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || run(connection, receiver))
+            .map_err(StoreError::new)?;
+        Ok(Self {
+            commands: Some(sender),
+            thread: Some(thread),
+        })
+    }
+
+    /// Sends a command and waits until its group is committed.
+    pub(super) fn ask<'a, T: Send + 'a>(
+        &'a self,
+        command: impl FnOnce(Reply<T>) -> Command + Send + 'a,
+    ) -> Operation<'a, T> {
+        Box::pin(async move {
+            let stopped = || StoreError::new("the store's writer has stopped");
+            let (reply, answer) = oneshot::channel();
+            let commands = self.commands.as_ref().ok_or_else(stopped)?;
+            commands.send(command(reply)).await.map_err(|_| stopped())?;
+            answer.await.map_err(|_| stopped())?
+        })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Closing the channel lets the thread write what was sent and end; waiting for it makes sure
+        // that the file is closed before the folder's lock is given up.
+        self.commands.take();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+fn run(mut connection: Connection, mut commands: mpsc::Receiver<Command>) {
+    let mut chains = Chains::default();
+    let mut group = Vec::with_capacity(MAX_GROUP);
+    while commands.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
+        match commit(&mut connection, &mut chains, &group) {
+            Ok(results) => {
+                for (command, result) in group.drain(..).zip(results) {
+                    command.answer(result);
+                }
+            }
+            Err(error) if group.len() == 1 => {
+                for command in group.drain(..) {
+                    command.refuse(&error);
+                }
+            }
+            // One command may be at fault: let each stand for itself.
+            Err(_) => {
+                for command in group.drain(..) {
+                    match commit(&mut connection, &mut chains, std::slice::from_ref(&command)) {
+                        Ok(mut results) => {
+                            if let Some(result) = results.pop() {
+                                command.answer(result);
+                            }
+                        }
+                        Err(error) => command.refuse(&error),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a command found, to be told once it is durable.
+enum Outcome {
+    Accepted(Accepted),
+    Claimed(Claimed),
+    Done,
+}
+
+/// Applies all commands in one transaction.
+fn commit(
+    connection: &mut Connection,
+    chains: &mut Chains,
+    group: &[Command],
+) -> Result<Vec<Outcome>, StoreError> {
+    let applied = (|| {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let outcomes = group
+            .iter()
+            .map(|command| command.apply(&transaction, chains))
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        transaction.commit()?;
+        Ok(outcomes)
+    })();
+    applied.map_err(|error: rusqlite::Error| {
+        // Chains that were added in this transaction are gone with it.
+        *chains = Chains::default();
+        StoreError::new(error)
+    })
+}
+
+impl Command {
+    fn apply(&self, connection: &Connection, chains: &mut Chains) -> rusqlite::Result<Outcome> {
+        match self {
+            Self::Accept(submission, _) => {
+                write::accept(connection, submission).map(Outcome::Accepted)
+            }
+            Self::Record(update, _) => {
+                write::record(connection, chains, update).map(|()| Outcome::Done)
+            }
+            Self::Release(deliveries, _) => {
+                write::release(connection, deliveries).map(|()| Outcome::Done)
+            }
+            Self::Claim {
+                now, limit, except, ..
+            } => write::claim(connection, *now, *limit, except).map(Outcome::Claimed),
+        }
+    }
+
+    /// Tells the result. Whoever asked may have gone; what was written stays written.
+    fn answer(self, outcome: Outcome) {
+        match (self, outcome) {
+            (Self::Accept(_, reply), Outcome::Accepted(accepted)) => {
+                drop(reply.send(Ok(accepted)));
+            }
+            (Self::Claim { reply, .. }, Outcome::Claimed(claimed)) => {
+                drop(reply.send(Ok(claimed)));
+            }
+            (Self::Record(_, reply) | Self::Release(_, reply), Outcome::Done) => {
+                drop(reply.send(Ok(())));
+            }
+            (command, _) => {
+                command.refuse(&StoreError::new("the result has another command's form"))
+            }
+        }
+    }
+
+    fn refuse(self, error: &StoreError) {
+        match self {
+            Self::Accept(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Record(_, reply) | Self::Release(_, reply) => {
+                drop(reply.send(Err(error.clone())))
+            }
+        }
+    }
+}
