@@ -129,6 +129,51 @@ impl Method {
     }
 }
 
+/// Whether a header is the gateway's own to set: those of the connection, of the message's framing, and
+/// those that a receiver's trust rests on.
+#[must_use]
+pub fn is_reserved_header(name: &str) -> bool {
+    const RESERVED: [&str; 18] = [
+        // The connection (RFC 9110, section 7.6.1).
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        // The framing.
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        // The signature.
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+        "user-agent",
+    ];
+    RESERVED
+        .iter()
+        .any(|reserved| reserved.eq_ignore_ascii_case(name))
+}
+
+/// Whether this is a header name (RFC 9110, section 5.1).
+#[must_use]
+pub fn is_header_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.bytes().all(allowed)
+}
+
+/// Whether this is a header value that any receiver takes: visible ASCII, spaces and tabs.
+#[must_use]
+pub fn is_header_value(value: &str) -> bool {
+    value.bytes().all(|b| matches!(b, b'\t' | b' '..=b'~'))
+}
+
 /// Where a delivery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {

@@ -1,10 +1,26 @@
-//! The transform stage: runs an event through a chain of sandboxed plugins.
+//! The transform stage: runs an event through a chain of plugins, each call in a fresh sandbox.
+//!
+//! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `call` runs one call under
+//! its limits; `output` checks what came back; `chain` strings calls together.
 
+mod cache;
+mod call;
+mod chain;
+mod engine;
 mod limits;
+mod load;
+mod output;
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::digest::Digest;
+
+pub use self::chain::{Failed, Outcome, Recipient, Step, run};
+pub use self::engine::{EngineError, Runtime};
 pub use self::limits::Limits;
+pub use self::load::LoadError;
 
 /// How plugins are run.
 #[derive(Debug, Clone)]
@@ -19,4 +35,72 @@ pub struct Config {
     pub max_memory_bytes: usize,
     /// Where compiled plugins are kept. Only the gateway may write there: it is native code.
     pub cache_dir: PathBuf,
+}
+
+/// The contract with plugins, from the WIT world that the SDK uses too.
+mod contract {
+    wasmtime::component::bindgen!({
+        path: "../plugin-sdk/wit/since-v1.0",
+        world: "plugin",
+        exports: { default: async },
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}
+
+/// A plugin, loaded and ready to be called. Immutable: a changed file becomes another plugin.
+pub struct Plugin {
+    name: Arc<str>,
+    version: Digest,
+    description: Description,
+    limits: Limits,
+    runtime: Runtime,
+    instance: contract::PluginPre<call::State>,
+}
+
+impl Plugin {
+    /// The name that webhooks know it by: its file's.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The hash of its file's content.
+    #[must_use]
+    pub fn version(&self) -> Digest {
+        self.version
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// What one call may use.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a plugin says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Description {
+    /// The name of its crate or package.
+    pub name: String,
+    /// Its own version, for people.
+    pub version: String,
+    /// What it does.
+    pub description: String,
+    /// A JSON Schema for its config.
+    pub config_schema: Option<String>,
 }

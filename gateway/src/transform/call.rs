@@ -1,0 +1,347 @@
+//! One call: a fresh instance, its limits, its log, and what its failure means.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
+
+use super::contract::exports::hookmill::plugin::transformer as guest;
+use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
+use super::contract::hookmill::plugin::types::Host as TypesHost;
+use super::engine::MAX_TABLE_ELEMENTS;
+use super::{Limits, Plugin, Runtime, contract};
+use crate::delivery::{Failure, FailureKind};
+
+/// Frames of a backtrace that go on record.
+const MAX_FRAMES: usize = 5;
+
+/// Bytes of text that a call may return beside its output: the reason, the message and the like.
+const SLACK_BYTES: usize = 64 << 10;
+
+impl Plugin {
+    /// Calls `transform`. The log is given back whatever the result.
+    pub(super) async fn call(
+        &self,
+        event: guest::Event<'_>,
+        context: guest::Context<'_>,
+    ) -> (Result<Result<guest::Verdict, guest::Failure>, Failure>, Log) {
+        let run = async |store: &mut Store<State>| {
+            let instance = self.instance.instantiate_async(&mut *store).await?;
+            instance
+                .hookmill_plugin_transformer()
+                .call_transform(store, event, context)
+                .await
+        };
+        bounded(&self.runtime, &self.limits, run).await
+    }
+}
+
+/// Calls `describe` on a plugin that is being loaded.
+pub(super) async fn describe(
+    runtime: &Runtime,
+    limits: &Limits,
+    instance: &contract::PluginPre<State>,
+) -> (Result<guest::Description, Failure>, Log) {
+    let run = async |store: &mut Store<State>| {
+        let instance = instance.instantiate_async(&mut *store).await?;
+        instance
+            .hookmill_plugin_transformer()
+            .call_describe(store)
+            .await
+    };
+    bounded(runtime, limits, run).await
+}
+
+/// Runs one call under its limits, once it is its turn.
+async fn bounded<T>(
+    runtime: &Runtime,
+    limits: &Limits,
+    run: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+) -> (Result<T, Failure>, Log) {
+    let Ok(_turn) = runtime.turns().acquire().await else {
+        let failure = Failure::new(FailureKind::Internal, "the plugin engine has stopped");
+        return (Err(failure), Log::new(limits));
+    };
+    let _running = runtime.running();
+    let mut store = Store::new(runtime.engine(), State::new(limits));
+    store.limiter(|state| &mut state.memory);
+    store.set_hostcall_fuel(limits.output_bytes.saturating_add(SLACK_BYTES));
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut context| Ok(context.data_mut().budget.tick()));
+    let result = run(&mut store).await;
+    let failure = |error| store.data().failure(limits, &error);
+    let result = result.map_err(failure);
+    (result, store.into_data().log)
+}
+
+/// What a call's host functions and limits work on.
+pub(super) struct State {
+    memory: Memory,
+    budget: Budget,
+    log: Log,
+}
+
+impl State {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            memory: Memory {
+                limit: limits.memory_bytes,
+                used: 0,
+                refused: false,
+            },
+            budget: Budget::new(limits.time),
+            log: Log::new(limits),
+        }
+    }
+
+    /// What an error of the engine means. A limit that was hit is the cause of whatever came after.
+    fn failure(&self, limits: &Limits, error: &wasmtime::Error) -> Failure {
+        if self.budget.exhausted {
+            let message = format!("ran longer than its limit of {:?}", limits.time);
+            return Failure::new(FailureKind::PluginTimeout, message + &place(error));
+        }
+        // The error's type is private to wasmtime.
+        if error
+            .root_cause()
+            .to_string()
+            .contains("fuel allocated for hostcalls")
+        {
+            let message = format!(
+                "returned more than its limit of {} bytes",
+                limits.output_bytes
+            );
+            return Failure::new(FailureKind::PluginOutput, message);
+        }
+        if self.memory.refused {
+            let message = format!(
+                "needs more memory than its limit of {} bytes",
+                limits.memory_bytes
+            );
+            return Failure::new(FailureKind::PluginMemory, message + &place(error));
+        }
+        let what = match (self.log.last_error(), error.downcast_ref::<Trap>()) {
+            (Some(panic), _) => panic.to_owned(),
+            (None, Some(trap)) => trap.to_string(),
+            (None, None) => format!("{:#}", error.root_cause()),
+        };
+        Failure::new(FailureKind::PluginTrap, what + &place(error))
+    }
+}
+
+/// Where it happened, innermost function first.
+fn place(error: &wasmtime::Error) -> String {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return String::new();
+    };
+    let names: Vec<_> = backtrace
+        .frames()
+        .iter()
+        .filter_map(|frame| frame.func_name())
+        // The alternate form leaves out the hash that ends each Rust name.
+        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
+        .filter(|name| !is_machinery(name))
+        .take(MAX_FRAMES)
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (in {})", names.join(" < "))
+    }
+}
+
+/// Functions on the way from a panic to the trap, which every panic shares.
+fn is_machinery(name: &str) -> bool {
+    [
+        "rust_panic",
+        "rust_begin_unwind",
+        "__rust",
+        "core::panicking",
+        "std::panicking",
+        "abort",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
+}
+
+/// Linear memory and tables.
+struct Memory {
+    limit: usize,
+    used: usize,
+    refused: bool,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.used.saturating_sub(current).saturating_add(desired);
+        if total > self.limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.used = total;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+}
+
+/// Running time: the slices in which the call had a thread, without the waits in between.
+struct Budget {
+    left: Duration,
+    slice_began: Instant,
+    resumed: Option<Arc<Mutex<Instant>>>,
+    exhausted: bool,
+}
+
+impl Budget {
+    fn new(time: Duration) -> Self {
+        Self {
+            left: time,
+            slice_began: Instant::now(),
+            resumed: None,
+            exhausted: false,
+        }
+    }
+
+    /// Accounts for the slice that ends now, and lets others run if there is time left.
+    fn tick(&mut self) -> UpdateDeadline {
+        let read =
+            |resumed: &Arc<Mutex<Instant>>| *resumed.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = self.resumed.as_ref().map_or(self.slice_began, read);
+        match self.left.checked_sub(began.elapsed()) {
+            None => {
+                self.exhausted = true;
+                UpdateDeadline::Interrupt
+            }
+            Some(left) => {
+                self.left = left;
+                let resumed = self
+                    .resumed
+                    .get_or_insert_with(|| Arc::new(Mutex::new(Instant::now())));
+                let resumed = Arc::clone(resumed);
+                UpdateDeadline::YieldCustom(
+                    1,
+                    Box::pin(async move {
+                        tokio::task::yield_now().await;
+                        *resumed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                    }),
+                )
+            }
+        }
+    }
+}
+
+/// The messages of one call, up to its limits.
+#[derive(Debug)]
+pub(super) struct Log {
+    lines: Vec<(Level, String)>,
+    lines_left: usize,
+    bytes_left: usize,
+    omitted: usize,
+}
+
+impl Log {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            lines: Vec::new(),
+            lines_left: limits.log_lines,
+            bytes_left: limits.log_bytes,
+            omitted: 0,
+        }
+    }
+
+    fn push(&mut self, level: Level, mut message: String) {
+        if self.lines_left == 0 || self.bytes_left == 0 {
+            self.omitted += 1;
+            return;
+        }
+        message.truncate(message.floor_char_boundary(self.bytes_left));
+        self.lines_left -= 1;
+        self.bytes_left -= message.len().min(self.bytes_left);
+        self.lines.push((level, message));
+    }
+
+    /// The last error, which is where a panic's message stands.
+    fn last_error(&self) -> Option<&str> {
+        let mut errors = self
+            .lines
+            .iter()
+            .rev()
+            .filter(|(level, _)| *level == Level::Error);
+        errors.next().map(|(_, message)| message.as_str())
+    }
+
+    /// Passes the messages on to the gateway's own log, in the current span.
+    pub(super) fn emit(self, plugin: &str) {
+        for (level, message) in self.lines {
+            match level {
+                Level::Trace => tracing::trace!(target: "hookmill::plugin", plugin, "{message}"),
+                Level::Debug => tracing::debug!(target: "hookmill::plugin", plugin, "{message}"),
+                Level::Info => tracing::info!(target: "hookmill::plugin", plugin, "{message}"),
+                Level::Warn => tracing::warn!(target: "hookmill::plugin", plugin, "{message}"),
+                Level::Error => tracing::error!(target: "hookmill::plugin", plugin, "{message}"),
+            }
+        }
+        if self.omitted > 0 {
+            let omitted = self.omitted;
+            tracing::warn!(target: "hookmill::plugin", plugin, omitted, "log limit reached");
+        }
+    }
+}
+
+impl TypesHost for State {}
+
+impl LogHost for State {
+    fn log(&mut self, level: Level, message: String) {
+        self.log.push(level, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_bounded_and_says_what_it_left_out() {
+        let limits = Limits {
+            log_lines: 3,
+            log_bytes: 8,
+            ..Limits::default()
+        };
+        let mut log = Log::new(&limits);
+        log.push(Level::Info, "abc".to_owned());
+        log.push(Level::Error, "defgéxx".to_owned());
+        for _ in 0..5 {
+            log.push(Level::Info, "more".to_owned());
+        }
+        let lines: Vec<_> = log.lines.iter().map(|(_, line)| line.as_str()).collect();
+        assert_eq!(lines, ["abc", "defg"]);
+        assert_eq!(log.last_error(), Some("defg"));
+        assert!(log.omitted >= 4, "{log:?}");
+    }
+
+    #[test]
+    fn memory_counts_all_memories_together() {
+        let mut memory = Memory {
+            limit: 100,
+            used: 0,
+            refused: false,
+        };
+        assert!(memory.memory_growing(0, 60, None).unwrap());
+        assert!(memory.memory_growing(0, 40, None).unwrap());
+        assert!(!memory.memory_growing(60, 61, None).unwrap());
+        assert!(memory.refused);
+    }
+}

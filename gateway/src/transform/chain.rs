@@ -1,0 +1,176 @@
+//! A chain: plugins one after the other, each seeing what the one before it made.
+
+use std::sync::Arc;
+
+use super::contract::exports::hookmill::plugin::transformer as guest;
+use super::output;
+use super::{Limits, Plugin};
+use crate::delivery::{DeliveryId, Failure, FailureKind, Request, WebhookId};
+use crate::event::Event;
+
+/// A plugin in a chain, with its config.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// JSON text.
+    pub config: Arc<str>,
+}
+
+/// For whom an event is transformed.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipient<'a> {
+    /// The webhook.
+    pub webhook: &'a WebhookId,
+    /// Its name.
+    pub name: &'a str,
+    /// Its labels.
+    pub metadata: &'a [(String, String)],
+    /// The delivery.
+    pub delivery: DeliveryId,
+}
+
+/// What a chain made of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Send these, in order; there is at least one.
+    Forward(Vec<Request>),
+    /// Send nothing: the reason, with the plugin's name.
+    Drop(String),
+}
+
+/// A failure with the plugin whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The plugin's name.
+    pub plugin: String,
+    /// What failed; the message begins with the plugin's name.
+    pub failure: Failure,
+}
+
+/// Runs an event through a chain of at least one step.
+///
+/// A plugin that splits the event makes each of the later ones run once for each part; a part that is
+/// dropped leaves the others as they are. Only the last plugin may make a body of bytes.
+///
+/// # Errors
+/// The first failure of any plugin, for any part: nothing of the event is sent then.
+pub async fn run(
+    event: &Event,
+    recipient: Recipient<'_>,
+    steps: &[Step],
+) -> Result<Outcome, Box<Failed>> {
+    let mut parts: Option<Vec<Request>> = None;
+    let mut dropped = String::new();
+    for step in steps {
+        let inputs = match parts.take() {
+            None => vec![None],
+            Some(parts) => parts.into_iter().map(Some).collect(),
+        };
+        let mut outputs = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            match call(event, recipient, step, input.as_ref()).await? {
+                Outcome::Forward(made) => {
+                    outputs.extend(made.into_iter().map(|made| match &input {
+                        Some(before) => output::layered(before, made),
+                        None => made,
+                    }));
+                }
+                Outcome::Drop(reason) => dropped = reason,
+            }
+            check_count(&step.plugin, outputs.len())?;
+        }
+        if outputs.is_empty() {
+            return Ok(Outcome::Drop(dropped));
+        }
+        parts = Some(outputs);
+    }
+    parts.map(Outcome::Forward).ok_or_else(|| {
+        let failure = Failure::new(FailureKind::Internal, "the chain is empty");
+        Box::new(Failed {
+            plugin: String::new(),
+            failure,
+        })
+    })
+}
+
+fn check_count(plugin: &Plugin, count: usize) -> Result<(), Box<Failed>> {
+    let Limits { parts, .. } = plugin.limits;
+    if count <= parts {
+        return Ok(());
+    }
+    let message = format!("the event became more than {parts} parts");
+    Err(failed(
+        plugin,
+        Failure::new(FailureKind::PluginOutput, message),
+    ))
+}
+
+fn failed(plugin: &Plugin, mut failure: Failure) -> Box<Failed> {
+    failure.message.insert_str(0, &format!("{}: ", plugin.name));
+    Box::new(Failed {
+        plugin: plugin.name.to_string(),
+        failure,
+    })
+}
+
+async fn call(
+    event: &Event,
+    recipient: Recipient<'_>,
+    step: &Step,
+    before: Option<&Request>,
+) -> Result<Outcome, Box<Failed>> {
+    let plugin = &*step.plugin;
+    let payload = match before {
+        None => event.data_text(),
+        Some(request) => std::str::from_utf8(&request.body).map_err(|_| {
+            let message = "the plugin before it made a body of bytes, which only the last may";
+            failed(plugin, Failure::new(FailureKind::PluginOutput, message))
+        })?,
+    };
+    let timestamp = event.timestamp.to_string();
+    let delivery = recipient.delivery.to_string();
+    let attributes = pairs(&event.attributes);
+    let metadata = pairs(recipient.metadata);
+    let guest_event = guest::Event {
+        id: event.id.as_str(),
+        type_: event.event_type.as_str(),
+        tenant: &event.tenant,
+        timestamp: &timestamp,
+        payload,
+        attributes: &attributes,
+        extensions: &[],
+    };
+    let context = guest::Context {
+        webhook_id: &recipient.webhook.0,
+        webhook_name: recipient.name,
+        webhook_metadata: &metadata,
+        delivery_id: &delivery,
+        config: &step.config,
+        extensions: &[],
+    };
+    let (answer, log) = plugin.call(guest_event, context).await;
+    log.emit(&plugin.name);
+    let failure = match answer {
+        Ok(Ok(guest::Verdict::Drop(reason))) => {
+            return Ok(Outcome::Drop(format!("{}: {reason}", plugin.name)));
+        }
+        Ok(Ok(guest::Verdict::Forward(parts))) => match output::requests(parts, &plugin.limits) {
+            Ok(requests) => return Ok(Outcome::Forward(requests)),
+            Err(message) => Failure::new(FailureKind::PluginOutput, message),
+        },
+        Ok(Err(guest::Failure::Invalid(message))) => {
+            Failure::new(FailureKind::PluginInvalid, message)
+        }
+        Ok(Err(guest::Failure::Retry(message))) => Failure::new(FailureKind::PluginError, message),
+        Err(failure) => failure,
+    };
+    Err(failed(plugin, failure))
+}
+
+fn pairs(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
+    pairs
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
+}
