@@ -19,3 +19,5 @@ pub mod snapshot;
 pub mod pipeline;
 pub mod ingest;
 pub mod reload;
+
+pub mod cli;
