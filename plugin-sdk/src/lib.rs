@@ -86,6 +86,11 @@ pub mod __guest;
 #[doc(hidden)]
 pub use transform::call as __call;
 
+/// The examples of the README are tested with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use event::{AnyConfig, Context, Event};
 pub use failure::{Failure, OrInvalid, Result};
 pub use hookmill_plugin_macros::transform;

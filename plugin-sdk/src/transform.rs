@@ -76,7 +76,7 @@ impl<E: Into<Failure>> IntoVerdict for Result<Verdict, E> {
     }
 }
 
-/// Calls a transform on text. The verdict may still say [`Body::Payload`]: see [`fill_in`].
+/// Calls a transform on text. The verdict may still say [`Body::Payload`]: see `fill_in`.
 ///
 /// A function rather than the method, so that the generated code needs no trait in scope.
 ///
@@ -95,7 +95,7 @@ pub fn call<'a, Args>(
     transform.call(event, context)
 }
 
-/// The parts of a verdict, with the payload in place of [`Body::Payload`]; or the reason for a drop.
+/// The verdict with the payload in place of every [`Body::Payload`].
 ///
 /// The payload is moved into the last part that asks for it: forwarding it unchanged copies nothing.
 pub(crate) fn fill_in(verdict: Verdict, payload: String) -> Verdict {
