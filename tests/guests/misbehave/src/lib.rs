@@ -1,7 +1,7 @@
 //! A guest that misbehaves as its config says, or, if that says nothing, as the payload says.
 //!
 //! Both have the same members, none of them required: `{"do": "loop"}`. What there is to do, and how much
-//! of it (`count`), is said at [`Deed`]. An event that says nothing is forwarded unchanged.
+//! of it (`count`), is said in `deed.rs`. An event that says nothing is forwarded unchanged.
 
 mod deed;
 
