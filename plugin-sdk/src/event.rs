@@ -84,7 +84,8 @@ impl<C> Context<C> {
     }
 }
 
-/// The config of a plugin that has none: any JSON is accepted, and ignored.
+/// The config of a plugin that has none: any JSON is accepted, and ignored. Plain `Context` has it;
+/// `Context<()>` would accept nothing but `null`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AnyConfig;
 
