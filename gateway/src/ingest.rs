@@ -1,6 +1,33 @@
 //! The ingest stage: takes events over HTTP and answers once they are durable.
 
+mod body;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::post;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::pipeline::Pipeline;
+use crate::problem::Problem;
+use crate::record::{Accepted, AcceptedEvent, Idempotency};
+use crate::snapshot::{Current, Tenant};
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest idempotency key, in bytes.
+const MAX_KEY_LEN: usize = 256;
 
 /// What is taken, and from where.
 #[derive(Debug, Clone)]
@@ -23,5 +50,149 @@ impl Default for Config {
             max_events: 1_000,
             max_depth: 64,
         }
+    }
+}
+
+struct Ingest {
+    config: Config,
+    current: Current,
+    pipeline: Pipeline,
+}
+
+/// `POST /v1/events`.
+pub fn routes(config: Config, current: Current, pipeline: Pipeline) -> Router {
+    let ingest = Arc::new(Ingest {
+        config,
+        current,
+        pipeline,
+    });
+    Router::new()
+        .route("/v1/events", post(accept))
+        .with_state(ingest)
+}
+
+/// The answer to accepted events.
+#[derive(Serialize)]
+struct Answer {
+    events: Vec<AcceptedEvent>,
+}
+
+async fn accept(
+    State(ingest): State<Arc<Ingest>>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Problem> {
+    let (parts, body) = request.into_parts();
+    let tenant = authenticate(&ingest.current, &parts.headers)?;
+    check_content_type(&parts.headers)?;
+    let key = idempotency_key(&parts.headers)?;
+    let body = read(body, ingest.config.max_body_bytes).await?;
+    let events = body::parse(&body, &ingest.config, tenant.name(), Timestamp::now())?;
+    let ids: Vec<_> = events.iter().map(|(event, _)| event.id.clone()).collect();
+    let idempotency = key.map(|key| Idempotency {
+        key,
+        fingerprint: Digest::of(&body),
+    });
+    let accepted = ingest
+        .pipeline
+        .accept(tenant, events, idempotency)
+        .await
+        .map_err(|error| {
+            tracing::error!(%error, "events cannot be kept");
+            Problem::store_unavailable("nothing was accepted; send the request again later")
+        })?;
+    match accepted {
+        Accepted::Stored(events) => Ok(answer(events, false)),
+        Accepted::Repeated(events) => Ok(answer(events, true)),
+        Accepted::KeyReused => Err(Problem::idempotency_key_reused(
+            "the same `Idempotency-Key` came with another body before; use a new key for a new request",
+        )),
+        Accepted::IdTaken(index) => {
+            let id = ids.get(index).map_or("", |id| id.as_str());
+            Err(Problem::event_id_taken(format!(
+                "event [{index}]: an event with the id {id:?} and another type or data exists; \
+                 nothing of this request was accepted"
+            )))
+        }
+    }
+}
+
+fn answer(events: Vec<AcceptedEvent>, repeated: bool) -> Response<Body> {
+    // Ids and numbers always become JSON.
+    let body = serde_json::to_vec(&Answer { events }).unwrap_or_default();
+    let mut response = (
+        StatusCode::ACCEPTED,
+        [(header::CONTENT_TYPE, "application/json")],
+        body,
+    )
+        .into_response();
+    if repeated {
+        let value = axum::http::HeaderValue::from_static("true");
+        response.headers_mut().insert("idempotent-replayed", value);
+    }
+    response
+}
+
+/// The tenant whose key the request carries.
+///
+/// # Errors
+/// A problem when there is no key, or it is nobody's.
+pub fn authenticate(current: &Current, headers: &HeaderMap) -> Result<Arc<Tenant>, Problem> {
+    let credentials = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let key = credentials
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let Some((_, key)) = key else {
+        return Err(Problem::missing_key(
+            "send the header `Authorization: Bearer KEY`",
+        ));
+    };
+    let snapshot = current.load();
+    snapshot.tenant_of_key(key.trim()).cloned().ok_or_else(|| {
+        Problem::unknown_key("no tenant has this key; the configuration's `keys` lists them")
+    })
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let text = value.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Problem::unsupported_media_type(format!(
+        "the content type is {text:?}; send `content-type: application/json`"
+    )))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = value.to_str().unwrap_or_default().trim();
+    if key.is_empty() || key.len() > MAX_KEY_LEN {
+        return Err(Problem::invalid_request(format!(
+            "`Idempotency-Key` must have 1 to {MAX_KEY_LEN} visible ASCII characters"
+        )));
+    }
+    Ok(Some(key.to_owned()))
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(format!(
+            "the body is larger than {limit} bytes (`ingest.max_body_bytes`); send fewer events at once"
+        ))),
+        Ok(Err(error)) => Err(Problem::invalid_request(format!(
+            "the body broke off: {error}"
+        ))),
+        Err(_) => Err(Problem::request_timeout(format!(
+            "the body took over {BODY_TIMEOUT:?}"
+        ))),
     }
 }

@@ -17,7 +17,10 @@ pub mod record;
 
 pub mod snapshot;
 pub mod pipeline;
+pub mod problem;
 pub mod ingest;
+pub mod admin;
+pub mod server;
 pub mod reload;
 
 pub mod cli;

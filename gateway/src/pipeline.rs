@@ -1,4 +1,28 @@
 //! The pipeline: the one place that knows the order of the stages.
+//!
+//! An event's path folds at the store. [`Pipeline::accept`] routes it and ends where it is durable; dispatch
+//! starts from a delivery, runs the plugins, signs, sends, and records what came of it. Fresh deliveries are
+//! handed over in memory; retries, and what a crash left behind, come from the store by due time.
+
+mod claim;
+mod dispatch;
+mod ready;
+mod render;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::deliver::Client;
+use crate::delivery::{Delivery, DeliveryId};
+use crate::event::Event;
+use crate::record::{
+    Accepted, AcceptedStatus, Idempotency, NewDelivery, NewEvent, Store, StoreError, Submission,
+};
+use crate::shutdown::Drain;
+use crate::snapshot::{Current, Tenant};
+use claim::Alarm;
+use ready::{Job, Ready, Slot};
 
 /// How much work is under way at once.
 #[derive(Debug, Clone)]
@@ -18,5 +42,191 @@ impl Default for Config {
             concurrency: 1_024,
             webhook_concurrency: 256,
         }
+    }
+}
+
+/// Takes events in and sees their deliveries through. Cheap to clone.
+#[derive(Clone)]
+pub struct Pipeline(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    current: Current,
+    client: Client,
+    ready: Ready,
+    /// Rings when there may be something to claim from the store.
+    alarm: Alarm,
+}
+
+impl Pipeline {
+    /// Starts dispatching what is due. Ends when the drain begins, once what is under way is recorded.
+    #[must_use]
+    pub fn start(
+        config: &Config,
+        store: Arc<dyn Store>,
+        current: Current,
+        client: Client,
+        drain: Drain,
+    ) -> Self {
+        let ready = Ready::new(config);
+        let pipeline = Self(Arc::new(Inner {
+            store,
+            current,
+            client,
+            ready,
+            alarm: Alarm::default(),
+        }));
+        tokio::spawn(claim::run(pipeline.clone(), drain));
+        pipeline
+    }
+
+    /// Routes events and makes them durable together, or not at all; then their deliveries begin.
+    ///
+    /// `events` come each with whether the producer chose its id.
+    ///
+    /// # Errors
+    /// When the store cannot keep them; nothing is accepted then.
+    pub async fn accept(
+        &self,
+        tenant: Arc<Tenant>,
+        events: Vec<(Event, bool)>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Accepted, StoreError> {
+        let pipeline = self.clone();
+        // A task of its own: a producer that hangs up must not stop us between the commit, which marks
+        // the deliveries as in hand, and taking them in hand.
+        tokio::spawn(async move { pipeline.accept_now(&tenant, events, idempotency).await })
+            .await
+            .map_err(StoreError::new)?
+    }
+
+    async fn accept_now(
+        &self,
+        tenant: &Tenant,
+        events: Vec<(Event, bool)>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Accepted, StoreError> {
+        let mut fresh = Vec::with_capacity(events.len());
+        let mut all_in_hand = true;
+        let events = events
+            .into_iter()
+            .map(|(event, given_id)| {
+                let event = Arc::new(event);
+                let (deliveries, jobs) = self.route(tenant, &event);
+                all_in_hand &= deliveries.len() == jobs.len();
+                fresh.push(jobs);
+                NewEvent {
+                    event,
+                    given_id,
+                    deliveries,
+                }
+            })
+            .collect();
+        let accepted_at = Timestamp::now();
+        let tenant = Arc::clone(tenant.name());
+        let submission = Submission {
+            tenant,
+            accepted_at,
+            idempotency,
+            events,
+        };
+        let accepted = self.0.store.accept(submission).await?;
+        if let Accepted::Stored(answers) = &accepted {
+            // The jobs of what was not kept give their slots back.
+            let kept = answers
+                .iter()
+                .map(|answer| answer.status == AcceptedStatus::Accepted);
+            let jobs = fresh.into_iter().zip(kept).filter(|(_, kept)| *kept);
+            self.begin(jobs.flat_map(|(jobs, _)| jobs));
+            if !all_in_hand {
+                self.0.alarm.ring();
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// The deliveries that an event is owed, and jobs for those that there is room for now.
+    fn route(&self, tenant: &Tenant, event: &Arc<Event>) -> (Vec<NewDelivery>, Vec<Job>) {
+        let mut jobs = Vec::new();
+        let deliveries = tenant
+            .route(&event.event_type)
+            .map(|webhook| {
+                let id = DeliveryId::generate();
+                let slot = self
+                    .0
+                    .ready
+                    .reserve(&webhook.id, webhook.definition.concurrency);
+                let in_hand = slot.is_some();
+                if let Some(slot) = slot {
+                    let webhook = webhook.id.clone();
+                    let delivery = Delivery {
+                        id,
+                        webhook,
+                        part: 1,
+                        attempts: 0,
+                        request: None,
+                    };
+                    jobs.push(Job {
+                        event: Arc::clone(event),
+                        delivery,
+                        slot,
+                    });
+                }
+                NewDelivery {
+                    id,
+                    webhook: webhook.id.clone(),
+                    in_hand,
+                }
+            })
+            .collect();
+        (deliveries, jobs)
+    }
+
+    /// Queues jobs and starts as many as may run.
+    fn begin(&self, jobs: impl Iterator<Item = Job>) {
+        jobs.for_each(|job| self.0.ready.push(job));
+        self.pump();
+    }
+
+    /// Starts waiting jobs as long as more may run.
+    fn pump(&self) {
+        while let Some(job) = self.0.ready.next() {
+            let Job {
+                event,
+                delivery,
+                slot,
+            } = job;
+            let under_way = UnderWay {
+                slot: Some(slot),
+                pipeline: self.clone(),
+            };
+            let pipeline = self.clone();
+            tokio::spawn(async move {
+                dispatch::run(&pipeline, event, delivery).await;
+                drop(under_way);
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").finish_non_exhaustive()
+    }
+}
+
+/// A job under way. Dropping it gives its slot back and starts what waited for it, panics included.
+struct UnderWay {
+    slot: Option<Slot>,
+    pipeline: Pipeline,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let freed = self.slot.take().is_some_and(Slot::free);
+        if freed {
+            self.pipeline.0.alarm.ring();
+        }
+        self.pipeline.pump();
     }
 }

@@ -1,1 +1,98 @@
-//! The SDK.
+//! The SDK for Hookmill plugins: a webhook transform is one Rust function.
+//!
+//! Hookmill runs a plugin between accepting an event and sending it to a webhook. The plugin decides
+//! what becomes of the event: forward it (as it came or reshaped), split it into several requests, or
+//! drop it. Every call runs in a fresh sandbox; nothing that a call leaves behind is seen by the next.
+//!
+//! ```
+//! use hookmill_plugin::{Context, Event, Result, Verdict, transform};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Order {
+//!     id: String,
+//!     total: u64,
+//! }
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Config {
+//!     currency: String,
+//! }
+//!
+//! /// Says in one line what an order came to.
+//! #[transform]
+//! fn order_line(event: Event<Order>, context: Context<Config>) -> Result<Verdict> {
+//!     let Order { id, total } = event.payload;
+//!     let currency = context.config.currency;
+//!     Verdict::forward(&serde_json::json!({ "line": format!("{id}: {total} {currency}") }))
+//! }
+//!
+//! # fn main() {
+//! // The function stays an ordinary one, and `testing` calls it as the gateway would.
+//! use hookmill_plugin::testing;
+//!
+//! let verdict = testing::run(order_line, r#"{"id":"o_1","total":7}"#, r#"{"currency":"EUR"}"#);
+//! assert_eq!(verdict, Verdict::forward(&serde_json::json!({ "line": "o_1: 7 EUR" })));
+//! # }
+//! ```
+//!
+//! # The function
+//!
+//! - The first parameter is an [`Event<T>`]. `T` is anything that serde deserialises, borrowed data
+//!   included: a struct, [`serde_json::Value`], `&serde_json::value::RawValue`. The less of the payload
+//!   `T` names, the faster the call. Borrow text as `#[serde(borrow)] Cow<'a, str>`: a plain `&str`
+//!   refuses strings that are written with escapes.
+//! - The second is a [`Context<C>`] and may be left out. `C` is the plugin's config for this webhook;
+//!   plain `Context` accepts any config and ignores it.
+//! - It returns a [`Verdict`], or a `Result` of one with any error: see [`Failure`] for what `?` does
+//!   to the delivery.
+//! - Its doc comment is the description that the gateway shows; name and version come from `Cargo.toml`.
+//!
+//! # Building
+//!
+//! A plugin is a crate with `crate-type = ["cdylib", "rlib"]`, built with plain
+//! `cargo build --release --target wasm32-unknown-unknown`. The README has the profile and the linker
+//! arguments that make calls cheapest.
+//!
+//! # Allocation
+//!
+//! With the feature `arena` (on by default) the SDK installs a global allocator made for guests that
+//! live for one call: freeing does nothing, except for the last block. A plugin that allocates without
+//! bound in a loop should turn it off.
+
+pub mod event;
+pub mod failure;
+pub mod json;
+pub mod log;
+pub mod testing;
+pub mod verdict;
+
+mod mismatch;
+mod transform;
+
+#[cfg(any(
+    test,
+    all(
+        target_arch = "wasm32",
+        not(target_feature = "atomics"),
+        feature = "arena"
+    )
+))]
+mod arena;
+
+#[doc(hidden)]
+#[cfg(target_arch = "wasm32")]
+pub mod __guest;
+
+#[doc(hidden)]
+pub use transform::call as __call;
+
+/// The examples of the README are tested with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+pub use event::{AnyConfig, Context, Event};
+pub use failure::{Failure, OrInvalid, Result};
+pub use hookmill_plugin_macros::transform;
+pub use transform::{IntoVerdict, Transform};
+pub use verdict::{Body, HeaderChange, Outgoing, Verdict};

@@ -1,0 +1,203 @@
+//! What can be asked of a running gateway: an event with all that became of it, and the probes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Response, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::delivery::Attempt;
+use crate::event::EventId;
+use crate::ingest::authenticate;
+use crate::problem::Problem;
+use crate::record::{DeliveryRecord, EventRecord, Store, StoreError};
+use crate::shutdown::Drain;
+use crate::snapshot::{Current, Snapshot};
+
+struct Admin {
+    current: Current,
+    store: Arc<dyn Store>,
+    drain: Drain,
+}
+
+/// `GET /v1/events/{id}`, `/healthz` and `/readyz`.
+pub fn routes(current: Current, store: Arc<dyn Store>, drain: Drain) -> Router {
+    Router::new()
+        .route("/v1/events/{id}", get(event))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(Arc::new(Admin {
+            current,
+            store,
+            drain,
+        }))
+}
+
+/// Ready: the store answers, and no shutdown has begun.
+async fn ready(State(admin): State<Arc<Admin>>) -> Result<&'static str, Problem> {
+    if admin.drain.has_begun() {
+        return Err(Problem::not_ready("the gateway is shutting down"));
+    }
+    admin.store.ping().await.map_err(unavailable)?;
+    Ok("ready\n")
+}
+
+fn unavailable(error: StoreError) -> Problem {
+    tracing::error!(%error, "the store does not answer");
+    drop(error);
+    Problem::store_unavailable("the store does not answer; the gateway's log says why")
+}
+
+async fn event(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    let tenant = authenticate(&admin.current, &headers)?;
+    let missing = || Problem::not_found(format!("there is no event with the id {id:?}"));
+    let parsed = EventId::parse(&id).map_err(|_| missing())?;
+    let found = admin
+        .store
+        .event(Arc::clone(tenant.name()), parsed)
+        .await
+        .map_err(unavailable)?;
+    let record = found.ok_or_else(missing)?;
+    let body = serde_json::to_vec(&EventView::new(&record, &admin.current.load()))
+        .map_err(|error| unavailable(StoreError::new(error)))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+#[derive(Serialize)]
+struct EventView<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    timestamp: Timestamp,
+    accepted_at: Timestamp,
+    data: Option<&'a RawValue>,
+    attributes: serde_json::Map<String, serde_json::Value>,
+    ordering_key: Option<&'a str>,
+    deliveries: Vec<DeliveryView<'a>>,
+}
+
+#[derive(Serialize)]
+struct DeliveryView<'a> {
+    id: String,
+    webhook: WebhookView<'a>,
+    /// The `webhook-id` that the receiver sees.
+    message_id: String,
+    part: u32,
+    state: &'static str,
+    reason: Option<&'a str>,
+    next_attempt_at: Option<Timestamp>,
+    plugins: Vec<PluginView<'a>>,
+    attempts: Vec<AttemptView<'a>>,
+}
+
+#[derive(Serialize)]
+struct WebhookView<'a> {
+    id: &'a str,
+    /// Absent when the webhook is no longer declared.
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PluginView<'a> {
+    name: &'a str,
+    version: &'a str,
+}
+
+#[derive(Serialize)]
+struct AttemptView<'a> {
+    number: usize,
+    started_at: Timestamp,
+    duration_ms: f64,
+    status: Option<u16>,
+    failure: Option<FailureView<'a>>,
+    response_excerpt: &'a str,
+}
+
+#[derive(Serialize)]
+struct FailureView<'a> {
+    kind: &'static str,
+    fault: &'static str,
+    message: &'a str,
+}
+
+impl<'a> EventView<'a> {
+    fn new(record: &'a EventRecord, snapshot: &Snapshot) -> Self {
+        let event = &record.event;
+        Self {
+            id: event.id.as_str(),
+            event_type: event.event_type.as_str(),
+            timestamp: event.timestamp,
+            accepted_at: event.accepted_at,
+            data: serde_json::from_slice(&event.data).ok(),
+            attributes: event
+                .attributes
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone().into()))
+                .collect(),
+            ordering_key: event.ordering_key.as_deref(),
+            deliveries: record
+                .deliveries
+                .iter()
+                .map(|delivery| DeliveryView::new(record, delivery, snapshot))
+                .collect(),
+        }
+    }
+}
+
+impl<'a> DeliveryView<'a> {
+    fn new(record: &EventRecord, delivery: &'a DeliveryRecord, snapshot: &Snapshot) -> Self {
+        let webhook = snapshot.webhook(&delivery.webhook);
+        let plugins = delivery
+            .chain
+            .split(',')
+            .filter_map(|plugin| plugin.split_once('@'));
+        Self {
+            id: delivery.id.to_string(),
+            webhook: WebhookView {
+                id: &delivery.webhook.0,
+                name: webhook.map(|webhook| webhook.definition.name.clone()),
+            },
+            message_id: record.event.id.of_part(delivery.part),
+            part: delivery.part,
+            state: delivery.state.as_str(),
+            reason: delivery.reason.as_deref(),
+            next_attempt_at: delivery.due_at,
+            plugins: plugins
+                .map(|(name, version)| PluginView { name, version })
+                .collect(),
+            attempts: delivery
+                .attempts
+                .iter()
+                .zip(1..)
+                .map(AttemptView::new)
+                .collect(),
+        }
+    }
+}
+
+impl<'a> AttemptView<'a> {
+    fn new((attempt, number): (&'a Attempt, usize)) -> Self {
+        Self {
+            number,
+            started_at: attempt.started_at,
+            duration_ms: std::time::Duration::from_micros(attempt.duration_us).as_secs_f64() * 1e3,
+            status: attempt.status,
+            failure: attempt.failure.as_ref().map(|failure| FailureView {
+                kind: failure.kind.as_str(),
+                fault: failure.kind.fault().as_str(),
+                message: &failure.message,
+            }),
+            response_excerpt: &attempt.excerpt,
+        }
+    }
+}

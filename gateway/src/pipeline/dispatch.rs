@@ -1,0 +1,324 @@
+//! Dispatch: one delivery from in hand to recorded.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::ready::Job;
+use super::{Pipeline, render};
+use crate::deliver::{Exchange, Outbound, Schedule};
+use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request};
+use crate::event::Event;
+use crate::record::{NewDelivery, Next, Update};
+use crate::snapshot::{Snapshot, Webhook};
+use crate::transform::{self, Outcome, Recipient};
+
+/// How long to wait before recording again what the store could not take.
+const RECORD_AGAIN: Duration = Duration::from_millis(500);
+
+/// Sees one delivery through an attempt and records what came of it.
+pub(super) async fn run(pipeline: &Pipeline, event: Arc<Event>, mut delivery: Delivery) {
+    let began = Began::now();
+    let attempt = AssertUnwindSafe(attempt(pipeline, &event, &mut delivery, began));
+    let update = match attempt.catch_unwind().await {
+        Ok(update) => update,
+        // A defect of the gateway's own; the delivery must not be lost in it.
+        Err(_) => {
+            let failure = Failure::new(FailureKind::Internal, "the gateway panicked; see its log");
+            failed(
+                &delivery,
+                &Schedule::default(),
+                began.failed(failure),
+                String::new(),
+                None,
+            )
+        }
+    };
+    tell(&event, &delivery, &update);
+    record(pipeline, update).await;
+}
+
+/// When an attempt began.
+#[derive(Clone, Copy)]
+struct Began {
+    at: Timestamp,
+    instant: Instant,
+}
+
+impl Began {
+    fn now() -> Self {
+        Self {
+            at: Timestamp::now(),
+            instant: Instant::now(),
+        }
+    }
+
+    /// An attempt that got no answer.
+    fn failed(self, failure: Failure) -> Attempt {
+        self.ended(None, Some(failure), String::new())
+    }
+
+    fn ended(self, status: Option<u16>, failure: Option<Failure>, excerpt: String) -> Attempt {
+        let duration_us = u64::try_from(self.instant.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Attempt {
+            started_at: self.at,
+            duration_us,
+            status,
+            failure,
+            excerpt,
+        }
+    }
+}
+
+async fn attempt(
+    pipeline: &Pipeline,
+    event: &Arc<Event>,
+    delivery: &mut Delivery,
+    began: Began,
+) -> Update {
+    let snapshot = pipeline.0.current.load();
+    let Some(webhook) = snapshot.webhook(&delivery.webhook) else {
+        let failure = Failure::new(
+            FailureKind::WebhookMissing,
+            "the webhook is no longer declared; declare it again to have this delivered",
+        );
+        let attempt = began.failed(failure);
+        return failed(delivery, &Schedule::default(), attempt, String::new(), None);
+    };
+    let schedule = &webhook.definition.retry;
+    let mut chain = String::new();
+    // A stored request is sent as it is: the plugins do not run again.
+    let stored = delivery.request.is_some();
+    let request = match delivery.request.take() {
+        Some(request) => request,
+        None => match transformed(&snapshot, webhook, event, delivery.id, &mut chain).await {
+            Ok(Outcome::Drop(reason)) => {
+                let next = Next::Dropped(reason);
+                return Update {
+                    delivery: delivery.id,
+                    attempt: None,
+                    chain,
+                    next,
+                };
+            }
+            Ok(Outcome::Forward(parts)) => {
+                split(pipeline, webhook, event, delivery, parts, &chain).await
+            }
+            Err(failure) => {
+                return failed(delivery, schedule, began.failed(failure), chain, None);
+            }
+        },
+    };
+    let exchange = send(pipeline, webhook, event, delivery, &request, began.at).await;
+    let attempt = began.ended(exchange.status, exchange.failure, exchange.excerpt);
+    if attempt.failure.is_none() {
+        return Update {
+            delivery: delivery.id,
+            attempt: Some(attempt),
+            chain,
+            next: Next::Delivered,
+        };
+    }
+    let keep = (!stored).then_some(request);
+    failed(delivery, schedule, attempt, chain, keep)
+}
+
+/// Runs the webhook's plugins; `chain` is set to the versions that ran.
+async fn transformed(
+    snapshot: &Snapshot,
+    webhook: &Webhook,
+    event: &Event,
+    delivery: DeliveryId,
+    chain: &mut String,
+) -> Result<Outcome, Failure> {
+    let steps = snapshot.chain(webhook)?;
+    if steps.is_empty() {
+        return Ok(Outcome::Forward(vec![render::plain(
+            event,
+            webhook.definition.body,
+        )]));
+    }
+    let versions: Vec<_> = steps
+        .iter()
+        .map(|step| format!("{}@{}", step.plugin.name(), step.plugin.version()))
+        .collect();
+    *chain = versions.join(",");
+    let recipient = Recipient {
+        webhook: &webhook.id,
+        name: &webhook.definition.name,
+        metadata: &webhook.definition.metadata,
+        delivery,
+    };
+    transform::run(event, recipient, &steps)
+        .await
+        .map_err(|failed| failed.failure)
+}
+
+/// Makes the parts of a split durable, each a delivery of its own, and gives the first one's request.
+/// A single part needs nothing of the kind.
+async fn split(
+    pipeline: &Pipeline,
+    webhook: &Webhook,
+    event: &Arc<Event>,
+    delivery: &Delivery,
+    parts: Vec<Request>,
+    chain: &str,
+) -> Arc<Request> {
+    let mut parts = parts.into_iter().map(Arc::new);
+    let Some(first) = parts.next() else {
+        // The transform stage promises at least one.
+        return Arc::new(render::plain(event, webhook.definition.body));
+    };
+    let mut jobs = Vec::new();
+    let mut all_in_hand = true;
+    let others: Vec<_> = parts
+        .zip(2..)
+        .map(|(request, part)| {
+            let id = DeliveryId::generate();
+            let slot = pipeline
+                .0
+                .ready
+                .reserve(&webhook.id, webhook.definition.concurrency);
+            let in_hand = slot.is_some();
+            all_in_hand &= in_hand;
+            if let Some(slot) = slot {
+                let request = Some(Arc::clone(&request));
+                let webhook = webhook.id.clone();
+                let delivery = Delivery {
+                    id,
+                    webhook,
+                    part,
+                    attempts: 0,
+                    request,
+                };
+                jobs.push(Job {
+                    event: Arc::clone(event),
+                    delivery,
+                    slot,
+                });
+            }
+            (
+                NewDelivery {
+                    id,
+                    webhook: webhook.id.clone(),
+                    in_hand,
+                },
+                request,
+            )
+        })
+        .collect();
+    if others.is_empty() {
+        return first;
+    }
+    let next = Next::Split {
+        first: Arc::clone(&first),
+        others,
+    };
+    let update = Update {
+        delivery: delivery.id,
+        attempt: None,
+        chain: chain.to_owned(),
+        next,
+    };
+    record(pipeline, update).await;
+    pipeline.begin(jobs.into_iter());
+    if !all_in_hand {
+        pipeline.0.alarm.ring();
+    }
+    first
+}
+
+async fn send(
+    pipeline: &Pipeline,
+    webhook: &Webhook,
+    event: &Event,
+    delivery: &Delivery,
+    request: &Request,
+    at: Timestamp,
+) -> Exchange {
+    let message_id = event.id.of_part(delivery.part);
+    let outbound = Outbound {
+        method: request.method,
+        url: render::url(webhook, request),
+        headers: render::headers(webhook, request, &message_id, at.as_second()),
+        body: request.body.clone(),
+        timeout: webhook.definition.timeout,
+    };
+    pipeline.0.client.send(outbound).await
+}
+
+/// What follows a failed attempt: another one when the schedule has one left, `keep` being the request to
+/// send again.
+fn failed(
+    delivery: &Delivery,
+    schedule: &Schedule,
+    attempt: Attempt,
+    chain: String,
+    keep: Option<Arc<Request>>,
+) -> Update {
+    let permanent = attempt
+        .failure
+        .as_ref()
+        .is_some_and(|failure| failure.kind.is_permanent());
+    let delay = match permanent {
+        true => None,
+        false => schedule.delay_after(delivery.attempts.saturating_add(1), jitter(delivery.id)),
+    };
+    let at = delay.and_then(|delay| Timestamp::now().checked_add(delay).ok());
+    let next = at.map_or(Next::Dead, |at| Next::Retry { at, request: keep });
+    Update {
+        delivery: delivery.id,
+        attempt: Some(attempt),
+        chain,
+        next,
+    }
+}
+
+/// A number from 0 to 1 out of the random part of a delivery's id: the same for all its retries, and
+/// different between the deliveries that failed together, which is what jitter is for.
+fn jitter(delivery: DeliveryId) -> f64 {
+    let [.., a, b, c, d] = *delivery.as_bytes();
+    f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
+}
+
+/// Records an update. What became of a delivery must not be lost while the store is away, so this waits
+/// until it is back; the slot that is held meanwhile keeps more from being taken in.
+async fn record(pipeline: &Pipeline, update: Update) {
+    let due = match &update.next {
+        Next::Retry { at, .. } => Some(*at),
+        Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Split { .. } => None,
+    };
+    while let Err(error) = pipeline.0.store.record(update.clone()).await {
+        tracing::error!(%error, delivery = %update.delivery, "an outcome cannot be recorded; trying again");
+        tokio::time::sleep(RECORD_AGAIN).await;
+    }
+    if let Some(at) = due {
+        pipeline.0.alarm.due(at);
+    }
+}
+
+/// Logs what came of an attempt.
+fn tell(event: &Event, delivery: &Delivery, update: &Update) {
+    let tenant = &*event.tenant;
+    let (event, webhook, delivery) = (&event.id, &delivery.webhook, delivery.id);
+    let failure = update
+        .attempt
+        .as_ref()
+        .and_then(|attempt| attempt.failure.as_ref());
+    match (&update.next, failure) {
+        (Next::Retry { at, .. }, Some(failure)) => {
+            tracing::warn!(tenant, %event, %webhook, %delivery, %failure, retry_at = %at, "attempt failed");
+        }
+        (Next::Dead, Some(failure)) => {
+            tracing::error!(tenant, %event, %webhook, %delivery, %failure, "delivery is dead");
+        }
+        (Next::Dropped(reason), _) => {
+            tracing::debug!(tenant, %event, %webhook, %delivery, reason, "dropped");
+        }
+        _ => tracing::debug!(tenant, %event, %webhook, %delivery, "delivered"),
+    }
+}
