@@ -22,3 +22,4 @@ pub mod ingest;
 pub mod admin;
 pub mod server;
 pub mod reload;
+pub mod config;
