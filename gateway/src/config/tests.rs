@@ -1,5 +1,6 @@
 //! Tests of the configuration as a whole: files and variables, beside what must come of them.
 
+mod example;
 mod refusals;
 mod variables;
 
