@@ -21,5 +21,6 @@ pub mod problem;
 pub mod ingest;
 pub mod admin;
 pub mod server;
-pub mod reload;
 pub mod config;
+pub mod reload;
+pub mod app;

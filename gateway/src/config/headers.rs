@@ -2,38 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use http::{HeaderName, HeaderValue};
-
 use super::secret::secret;
 use super::section::Section;
-use crate::sign;
-
-/// Headers that belong to somebody else, with whom.
-const TAKEN: &[(&str, &str)] = &[
-    ("connection", HOP),
-    ("keep-alive", HOP),
-    ("proxy-authenticate", HOP),
-    ("proxy-authorization", HOP),
-    ("proxy-connection", HOP),
-    ("te", HOP),
-    ("trailer", HOP),
-    ("transfer-encoding", HOP),
-    ("upgrade", HOP),
-    ("expect", "the gateway sends its body without asking"),
-    ("host", "it follows from `url`"),
-    ("content-length", "it follows from the body"),
-    ("content-encoding", "it follows from the body"),
-    (
-        "content-type",
-        "it follows from `body`, or a plugin sets it",
-    ),
-    (sign::ID_HEADER, SIGNATURE),
-    (sign::TIMESTAMP_HEADER, SIGNATURE),
-    (sign::SIGNATURE_HEADER, SIGNATURE),
-];
-
-const HOP: &str = "it belongs to the connection, not to the request";
-const SIGNATURE: &str = "it is part of the signature";
+use crate::delivery::{is_header_name, is_header_value, reserved_header};
 
 /// Reads the `headers` of a webhook. Names become lower case; values may be secrets.
 pub(super) fn headers(webhook: &mut Section<'_>) -> Vec<(String, String)> {
@@ -54,22 +25,23 @@ pub(super) fn headers(webhook: &mut Section<'_>) -> Vec<(String, String)> {
 }
 
 fn header_name(name: &str) -> Result<String, String> {
-    let name = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| "is not the name of a header; letters, digits and `-` are usual".to_owned())?;
-    let name = name.as_str();
-    match TAKEN.iter().find(|(taken, _)| *taken == name) {
-        Some((_, why)) => Err(format!("cannot be set: {why}")),
-        None => Ok(name.to_owned()),
+    let name = name.to_ascii_lowercase();
+    if !is_header_name(&name) {
+        return Err("is not the name of a header; letters, digits and `-` are usual".to_owned());
+    }
+    match reserved_header(&name) {
+        Some(why) => Err(format!("cannot be set: {why}")),
+        None => Ok(name),
     }
 }
 
 fn header_value(value: &str) -> Result<String, String> {
     // The value may be a secret, so the message does not repeat it.
-    match HeaderValue::from_str(value) {
-        Ok(_) => Ok(value.to_owned()),
-        Err(_) => Err(
-            "has a character that a header cannot carry; visible ASCII and spaces are possible"
-                .to_owned(),
-        ),
+    if is_header_value(value) {
+        return Ok(value.to_owned());
     }
+    Err(
+        "has a character that a header cannot carry; visible ASCII and spaces are possible"
+            .to_owned(),
+    )
 }

@@ -214,7 +214,7 @@ const OF_A_WEBHOOK: &[(&str, &str)] = &[
     ),
     (
         "headers = { Host = 'x' }",
-        "headers.Host: cannot be set: it follows from `url`",
+        "headers.Host: cannot be set: it follows from the webhook's URL",
     ),
     (
         "headers = { Webhook-Id = 'x' }",
