@@ -24,3 +24,5 @@ pub mod server;
 pub mod config;
 pub mod reload;
 pub mod app;
+
+pub mod cli;

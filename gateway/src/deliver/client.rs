@@ -84,10 +84,37 @@ impl Client {
 
     /// Sends one request and reads the start of its response.
     pub async fn send(&self, outbound: Outbound) -> Exchange {
+        let method = match outbound.method {
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+            Method::Patch => reqwest::Method::PATCH,
+        };
+        self.request(method, outbound).await
+    }
+
+    /// Asks for a resource, as the command line does of the gateway's own API.
+    pub async fn get(
+        &self,
+        url: Url,
+        headers: Vec<(String, String)>,
+        timeout: Duration,
+    ) -> Exchange {
+        let outbound = Outbound {
+            // Not looked at: no delivery is a GET, so `Method` does not know it.
+            method: Method::Post,
+            url,
+            headers,
+            body: Bytes::new(),
+            timeout,
+        };
+        self.request(reqwest::Method::GET, outbound).await
+    }
+
+    async fn request(&self, method: reqwest::Method, outbound: Outbound) -> Exchange {
         let started = Instant::now();
         let mut status = None;
         let mut excerpt = Vec::new();
-        let exchange = self.exchange(&outbound, &mut status, &mut excerpt);
+        let exchange = self.exchange(method, &outbound, &mut status, &mut excerpt);
         let failure = match tokio::time::timeout(outbound.timeout, exchange).await {
             Ok(Ok(())) => failure_of_status(status),
             Ok(Err(failure)) => Some(failure),
@@ -106,6 +133,7 @@ impl Client {
 
     async fn exchange(
         &self,
+        method: reqwest::Method,
         outbound: &Outbound,
         status: &mut Option<u16>,
         excerpt: &mut Vec<u8>,
@@ -113,11 +141,6 @@ impl Client {
         self.policy
             .check_url(&outbound.url)
             .map_err(|why| Failure::new(FailureKind::BlockedAddress, format!("the URL {why}")))?;
-        let method = match outbound.method {
-            Method::Post => reqwest::Method::POST,
-            Method::Put => reqwest::Method::PUT,
-            Method::Patch => reqwest::Method::PATCH,
-        };
         let mut request = self.http.request(method, outbound.url.clone());
         for (name, value) in &outbound.headers {
             request = request.header(name, value);
