@@ -129,36 +129,29 @@ impl Method {
     }
 }
 
-/// Whether a header is the gateway's own to set: those of the connection, of the message's framing, and
-/// those that a receiver's trust rests on.
+/// Why a header is the gateway's own to set, if it is; `name` is lower case.
 #[must_use]
-pub fn is_reserved_header(name: &str) -> bool {
-    const RESERVED: [&str; 18] = [
-        // The connection (RFC 9110, section 7.6.1).
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        // The framing.
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "expect",
-        "host",
-        // The signature.
-        "webhook-id",
-        "webhook-timestamp",
-        "webhook-signature",
-        "user-agent",
-    ];
-    RESERVED
-        .iter()
-        .any(|reserved| reserved.eq_ignore_ascii_case(name))
+pub fn reserved_header(name: &str) -> Option<&'static str> {
+    match name {
+        // RFC 9110, section 7.6.1.
+        "connection"
+        | "keep-alive"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "proxy-connection"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade" => Some("it belongs to the connection, not to the request"),
+        "expect" => Some("the gateway sends its body without asking"),
+        "host" => Some("it follows from the webhook's URL"),
+        "content-length" | "content-encoding" => Some("it follows from the body"),
+        "content-type" => Some("it follows from the body, or a plugin's `content-type` sets it"),
+        "webhook-id" | "webhook-timestamp" | "webhook-signature" => {
+            Some("it is part of the signature")
+        }
+        _ => None,
+    }
 }
 
 /// Whether this is a header name (RFC 9110, section 5.1).

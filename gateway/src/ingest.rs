@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::post;
 use bytes::Bytes;
@@ -126,7 +126,7 @@ fn answer(events: Vec<AcceptedEvent>, repeated: bool) -> Response<Body> {
     )
         .into_response();
     if repeated {
-        let value = axum::http::HeaderValue::from_static("true");
+        let value = HeaderValue::from_static("true");
         response.headers_mut().insert("idempotent-replayed", value);
     }
     response

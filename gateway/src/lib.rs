@@ -21,6 +21,8 @@ pub mod problem;
 pub mod ingest;
 pub mod admin;
 pub mod server;
+pub mod config;
 pub mod reload;
+pub mod app;
 
 pub mod cli;

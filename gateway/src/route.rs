@@ -64,9 +64,9 @@ pub struct Index<T> {
 
 #[derive(Debug, Clone)]
 struct Node<T> {
-    names: HashMap<Box<str>, Node<T>>,
+    names: HashMap<Box<str>, Self>,
     /// Where a `*` in the middle of a glob leads.
-    star: Option<Box<Node<T>>>,
+    star: Option<Box<Self>>,
     /// Targets of globs that end exactly here.
     exact: Vec<T>,
     /// Targets of globs that end in a `*` below here.

@@ -1,1 +1,24 @@
-//! The harness.
+//! The harness of the end-to-end tests: gateways as real processes, receivers on real sockets, and plugins
+//! as real files.
+//!
+//! ```text
+//! let receiver = Receiver::start().await;
+//! let gateway = Gateway::new().plugin("order-summary").webhook(receiver.webhook("orders")).start().await;
+//! gateway.send("order.paid", json!({"id": 1})).await;
+//! let [request] = receiver.wait_for(1).await[..] else { … };
+//! ```
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a harness that cannot do its part ends the test"
+)]
+
+mod files;
+mod gateway;
+mod receiver;
+
+pub use files::{Plugins, stamped, wasm, workspace};
+pub use gateway::{Gateway, Running, Webhook, eventually};
+pub use receiver::{Received, Receiver, Reply, SECRET};

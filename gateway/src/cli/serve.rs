@@ -1,14 +1,18 @@
 //! `hookmill serve` and `hookmill check`: both begin with the configuration file.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use super::terminal;
+use crate::app;
+use crate::config::Environment;
 
 /// Run the gateway.
 ///
 /// Prints one line `listening on http://ADDRESS` on standard output once it is ready; the log goes to
-/// standard error. The configuration file and the plugins folder are watched: a change takes effect
-/// without a restart, and a file with an error changes nothing. SIGINT and SIGTERM end the gateway after
-/// the work in flight.
+/// standard error. The plugins folder is watched: a changed plugin takes effect without a restart, and a
+/// file that cannot be run changes nothing. SIGINT and SIGTERM end the gateway after the work in flight.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
     #[command(flatten)]
@@ -38,10 +42,30 @@ pub(super) struct ConfigFile {
 
 /// Runs the gateway until a signal ends it.
 pub(super) async fn serve(config: ConfigFile) -> ExitCode {
-    super::terminal::fail(&format!("cannot serve {} yet", config.path.display()))
+    match app::serve(&config.path, &environment()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => terminal::fail(&error.to_string()),
+    }
 }
 
 /// Checks the configuration.
 pub(super) async fn check(config: ConfigFile) -> ExitCode {
-    super::terminal::fail(&format!("cannot check {} yet", config.path.display()))
+    let report = match app::check(&config.path, &environment()).await {
+        Ok(report) => report,
+        Err(error) => return terminal::fail(&error.to_string()),
+    };
+    let mut stdout = std::io::stdout().lock();
+    for note in &report.notes {
+        // Nobody may be reading; the exit code tells all the same.
+        drop(writeln!(stdout, "{note}"));
+    }
+    if report.problems.is_empty() {
+        drop(writeln!(stdout, "{} is good", config.path.display()));
+        return ExitCode::SUCCESS;
+    }
+    terminal::fail(&report.problems.join("\n"))
+}
+
+fn environment() -> Environment {
+    std::env::vars_os().collect()
 }

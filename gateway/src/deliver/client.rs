@@ -190,9 +190,7 @@ fn classify(error: &reqwest::Error) -> Failure {
         FailureKind::Tls
     } else if error.is_timeout() {
         FailureKind::Timeout
-    } else if error.is_connect() {
-        FailureKind::Connect
-    } else if find_source::<std::io::Error>(error).is_some() {
+    } else if error.is_connect() || find_source::<std::io::Error>(error).is_some() {
         FailureKind::Connect
     } else {
         FailureKind::Protocol

@@ -495,7 +495,7 @@ mod tests {
             let problem = serde_json::to_value(parsed(body).unwrap_err()).unwrap();
             assert_eq!(problem["code"], code, "{body}: {problem}");
         }
-        let many = format!("[{}]", vec![r#"{"type":"a","data":1}"#; 4].join(","));
+        let many = format!("[{}]", [r#"{"type":"a","data":1}"#; 4].join(","));
         let problem = serde_json::to_value(parsed(&many).unwrap_err()).unwrap();
         assert_eq!(problem["code"], "body_too_large");
     }

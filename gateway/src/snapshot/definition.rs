@@ -24,7 +24,7 @@ pub struct TenantDefinition {
 }
 
 /// A webhook: where matching events go, in which form.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct WebhookDefinition {
     /// Unique name in the tenant: `A-Z a-z 0-9 _ -`, at most 64 bytes.
     pub name: String,
@@ -52,13 +52,43 @@ pub struct WebhookDefinition {
     pub metadata: Vec<(String, String)>,
 }
 
+impl fmt::Debug for WebhookDefinition {
+    /// Leaves out what may hold credentials: the values of headers, and the URL but for its host.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("WebhookDefinition")
+            .field("name", &self.name)
+            .field("host", &self.url.host_str())
+            .field("event_types", &self.event_types)
+            .field("plugins", &self.plugins)
+            .field("secrets", &self.secrets)
+            .field("headers", &headers)
+            .field("body", &self.body)
+            .field("timeout", &self.timeout)
+            .field("retry", &self.retry)
+            .field("concurrency", &self.concurrency)
+            .field("active", &self.active)
+            .field("metadata", &self.metadata)
+            .finish()
+    }
+}
+
 /// A plugin in a chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PluginUse {
     /// The plugin's name.
     pub name: String,
     /// Its config for this chain: JSON text.
     pub config: String,
+}
+
+impl fmt::Debug for PluginUse {
+    /// Leaves out the config, which may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PluginUse")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The body when no plugin makes one.

@@ -27,9 +27,11 @@ impl fmt::Display for PluginKey {
 /// The loaded plugins. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct PluginSet {
-    shared: Arc<HashMap<String, Arc<Plugin>>>,
-    own: Arc<HashMap<Arc<str>, HashMap<String, Arc<Plugin>>>>,
+    shared: Arc<ByName>,
+    own: Arc<HashMap<Arc<str>, ByName>>,
 }
+
+type ByName = HashMap<String, Arc<Plugin>>;
 
 impl PluginSet {
     /// The plugin that a tenant means by this name: its own before the one for all.
@@ -42,8 +44,8 @@ impl PluginSet {
 
 impl FromIterator<(PluginKey, Arc<Plugin>)> for PluginSet {
     fn from_iter<I: IntoIterator<Item = (PluginKey, Arc<Plugin>)>>(plugins: I) -> Self {
-        let mut shared = HashMap::new();
-        let mut own: HashMap<Arc<str>, HashMap<_, _>> = HashMap::new();
+        let mut shared = ByName::new();
+        let mut own: HashMap<Arc<str>, ByName> = HashMap::new();
         for (key, plugin) in plugins {
             match key.tenant {
                 Some(tenant) => own.entry(tenant).or_default().insert(key.name, plugin),

@@ -184,6 +184,8 @@ impl ResourceLimiter for Memory {
             return Ok(false);
         }
         self.used = total;
+        // An allocator that was refused a large step may go on with a smaller one.
+        self.refused = false;
         Ok(true)
     }
 
@@ -327,9 +329,9 @@ mod tests {
             log.push(Level::Info, "more".to_owned());
         }
         let lines: Vec<_> = log.lines.iter().map(|(_, line)| line.as_str()).collect();
-        assert_eq!(lines, ["abc", "defg"]);
+        assert_eq!(lines, ["abc", "defg", "m"]);
         assert_eq!(log.last_error(), Some("defg"));
-        assert!(log.omitted >= 4, "{log:?}");
+        assert_eq!(log.omitted, 4);
     }
 
     #[test]

@@ -80,6 +80,12 @@ impl Runtime {
         &self.0.config.limits
     }
 
+    /// The most memory any plugin may be granted, in bytes.
+    #[must_use]
+    pub fn max_memory_bytes(&self) -> usize {
+        self.0.config.max_memory_bytes
+    }
+
     /// The largest plugin file that is loaded, in bytes.
     #[must_use]
     pub fn max_file_bytes(&self) -> u64 {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Limits;
 use super::contract::hookmill::plugin::types::{Body, HeaderChange, Outgoing};
-use crate::delivery::{Method, Request, is_header_name, is_header_value, is_reserved_header};
+use crate::delivery::{Method, Request, is_header_name, is_header_value, reserved_header};
 
 /// The requests that a `forward` verdict stands for.
 ///
@@ -91,8 +91,8 @@ fn apply(request: &mut Request, change: HeaderChange) -> Result<(), String> {
     if !is_header_name(&name) {
         return Err(format!("the header name {name:?} is not one"));
     }
-    if is_reserved_header(&name) {
-        return Err(format!("the header `{name}` is the gateway's to set"));
+    if let Some(why) = reserved_header(&name) {
+        return Err(format!("the header `{name}` cannot be changed: {why}"));
     }
     request.headers.retain(|(set, _)| *set != name);
     request.removed_headers.retain(|removed| *removed != name);
@@ -230,11 +230,11 @@ mod tests {
             ),
             (
                 with(|part| part.headers = vec![set("Webhook-Signature", "v1,x")]),
-                "gateway's to set",
+                "cannot be changed",
             ),
             (
                 with(|part| part.headers = vec![set("Host", "evil")]),
-                "gateway's to set",
+                "cannot be changed",
             ),
             (
                 with(|part| part.headers = vec![set("a b", "1")]),

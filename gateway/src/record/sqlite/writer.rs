@@ -93,31 +93,30 @@ fn run(mut connection: Connection, mut commands: mpsc::Receiver<Command>) {
     let mut chains = Chains::default();
     let mut group = Vec::with_capacity(MAX_GROUP);
     while commands.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
-        match commit(&mut connection, &mut chains, &group) {
-            Ok(results) => {
-                for (command, result) in group.drain(..).zip(results) {
-                    command.answer(result);
-                }
-            }
-            Err(error) if group.len() == 1 => {
-                for command in group.drain(..) {
-                    command.refuse(&error);
-                }
-            }
-            // One command may be at fault: let each stand for itself.
-            Err(_) => {
-                for command in group.drain(..) {
-                    match commit(&mut connection, &mut chains, std::slice::from_ref(&command)) {
-                        Ok(mut results) => {
-                            if let Some(result) = results.pop() {
-                                command.answer(result);
-                            }
-                        }
-                        Err(error) => command.refuse(&error),
-                    }
-                }
-            }
+        let committed = commit(&mut connection, &mut chains, &group);
+        if committed.is_ok() || group.len() == 1 {
+            answer(&mut group, committed);
+            continue;
         }
+        // One command may be at fault: let each stand for itself.
+        for command in group.drain(..) {
+            let mut alone = vec![command];
+            let committed = commit(&mut connection, &mut chains, &alone);
+            answer(&mut alone, committed);
+        }
+    }
+}
+
+/// Tells every command of a group what came of it.
+fn answer(group: &mut Vec<Command>, committed: Result<Vec<Outcome>, StoreError>) {
+    match committed {
+        Ok(outcomes) => {
+            group
+                .drain(..)
+                .zip(outcomes)
+                .for_each(|(command, outcome)| command.answer(outcome));
+        }
+        Err(error) => group.drain(..).for_each(|command| command.refuse(&error)),
     }
 }
 

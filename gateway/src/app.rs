@@ -1,0 +1,171 @@
+//! The application: builds everything from the configuration, runs it, and takes it down again.
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, Environment};
+use crate::deliver::Client;
+use crate::pipeline::Pipeline;
+use crate::record::{SqliteStore, Store};
+use crate::reload::{self, Reloader};
+use crate::shutdown::{self, Drain};
+use crate::snapshot::{Current, PluginSet, Snapshot};
+use crate::transform::Runtime;
+use crate::{admin, ingest, server, telemetry};
+
+/// Why the gateway cannot start or go on.
+#[derive(Debug)]
+pub struct AppError(String);
+
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for AppError {}
+
+fn app_error(error: impl fmt::Display) -> AppError {
+    AppError(error.to_string())
+}
+
+/// Runs the gateway until SIGTERM or SIGINT, then finishes what is under way.
+///
+/// Writes `listening on http://ADDRESS` to standard output once it takes events.
+///
+/// # Errors
+/// When the configuration is wrong, or something that it names cannot be had.
+pub async fn serve(path: &Path, environment: &Environment) -> Result<(), AppError> {
+    let config = Config::load(path, environment).map_err(app_error)?;
+    telemetry::start(&config.telemetry);
+    let grace = config.shutdown.grace;
+    let mut terminate = signal(SignalKind::terminate()).map_err(app_error)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(app_error)?;
+    let (trigger, drain) = shutdown::channel();
+    start(config, drain).await?;
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, ?grace, "shutting down");
+    if trigger.drain(grace).await {
+        tracing::info!("everything under way is recorded");
+    } else {
+        tracing::warn!("the grace is over; what is under way is delivered after the next start");
+    }
+    Ok(())
+}
+
+/// Builds and starts everything; the drain is shared by all that has to finish.
+async fn start(config: Config, drain: Drain) -> Result<(), AppError> {
+    let address = config.ingest.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| AppError(format!("cannot listen on {address}: {error}")))?;
+    let address = listener.local_addr().map_err(app_error)?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.record).map_err(app_error)?);
+    let runtime = Runtime::new(config.transform).map_err(app_error)?;
+    let current = Current::new(Snapshot::new(config.tenants, PluginSet::default()));
+    let plugins_dir = &config.reload.plugins_dir;
+    if let Err(error) = std::fs::create_dir_all(plugins_dir) {
+        let dir = plugins_dir.display();
+        tracing::warn!(%error, "the plugins folder {dir} cannot be created");
+    }
+    let mut reloader = Reloader::new(config.reload, runtime);
+    reloader.scan(&current).await;
+    for (plugin, webhook) in current.load().missing_plugins() {
+        tracing::warn!(
+            plugin,
+            webhook,
+            "the plugin is not loaded; the webhook's deliveries will be retried"
+        );
+    }
+    tokio::spawn(reload::run(reloader, current.clone(), drain.clone()));
+    let client = Client::new(&config.deliver).map_err(app_error)?;
+    let pipeline = Pipeline::start(
+        &config.pipeline,
+        Arc::clone(&store),
+        current.clone(),
+        client,
+        drain.clone(),
+    );
+    let routes = ingest::routes(config.ingest, current.clone(), pipeline).merge(admin::routes(
+        current,
+        store,
+        drain.clone(),
+    ));
+    tokio::spawn(server::run(listener, routes, drain));
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    let mut stdout = std::io::stdout().lock();
+    // Nobody may be reading; the log says it too.
+    drop(writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush()));
+    Ok(())
+}
+
+/// What `check` found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What there is, one line each.
+    pub notes: Vec<String>,
+    /// What is wrong, one line each.
+    pub problems: Vec<String>,
+}
+
+/// Checks the configuration and the plugins that it names, without starting anything.
+///
+/// # Errors
+/// When the configuration is wrong, or the plugin engine cannot be set up.
+pub async fn check(path: &Path, environment: &Environment) -> Result<Report, AppError> {
+    let config = Config::load(path, environment).map_err(app_error)?;
+    let webhooks = config
+        .tenants
+        .iter()
+        .map(|tenant| tenant.webhooks.len())
+        .sum::<usize>();
+    let mut report = Report::default();
+    report.notes.push(format!(
+        "{} tenants, {webhooks} webhooks",
+        config.tenants.len()
+    ));
+    for tenant in config
+        .tenants
+        .iter()
+        .filter(|tenant| tenant.keys.is_empty())
+    {
+        let name = &tenant.name;
+        report.problems.push(format!(
+            "tenant `{name}` has no keys: nobody can send events for it"
+        ));
+    }
+    let runtime = Runtime::new(config.transform).map_err(app_error)?;
+    let current = Current::new(Snapshot::new(config.tenants, PluginSet::default()));
+    let dir = config.reload.plugins_dir.clone();
+    let mut reloader = Reloader::new(config.reload, runtime);
+    reloader.scan(&current).await;
+    for (key, plugin) in reloader.loaded() {
+        let described = plugin.description();
+        let version = plugin.version().short();
+        report
+            .notes
+            .push(format!("plugin {key} {} ({version})", described.version));
+    }
+    for (key, rejection) in reloader.rejections() {
+        report.problems.push(format!(
+            "plugin {key} in {}: {}",
+            dir.display(),
+            rejection.reason
+        ));
+    }
+    for (plugin, webhook) in current.load().missing_plugins() {
+        report.problems.push(format!(
+            "webhook {webhook} names the plugin `{plugin}`, which is not in {}",
+            dir.display()
+        ));
+    }
+    Ok(report)
+}

@@ -1,0 +1,342 @@
+//! The configuration: `hookmill.toml` and the environment, parsed into what each stage takes.
+//!
+//! `hookmill.example.toml` shows every setting. Each stage owns its part as a value that is always
+//! complete; this module alone knows the file.
+//!
+//! - **Paths** are relative to the file's folder. Durations are strings (`"500ms"`, `"15s"`, `"5m"`,
+//!   `"2h"`, `"1d"`); sizes are numbers of bytes or strings (`"64 KiB"`, `"1 MiB"`).
+//! - **Secrets** (API keys, signing secrets, headers) are `"…"`, `{ env = "VARIABLE" }` or
+//!   `{ file = "path" }`, whose newline at the end is left out.
+//! - **Variables** override the file: `HOOKMILL_` and the path of a setting, in upper case, with `__`
+//!   between its levels and `_` for `-`, such as `HOOKMILL_DELIVERY__TIMEOUT`. Elements of a list go by
+//!   their `name` or their index: `HOOKMILL_TENANTS__ACME__WEBHOOKS__ORDERS__URL`; the index behind
+//!   the last one adds an element. A string is taken as it stands, anything else is read as TOML,
+//!   so `HOOKMILL_TENANTS` can hold the whole list. A plugin's `config` is one value.
+//! - **Problems** are reported all at once, each with its line or its variable.
+
+mod environment;
+mod errors;
+mod headers;
+mod item;
+mod json;
+mod reader;
+mod secret;
+mod section;
+mod suggest;
+mod tenants;
+mod tree;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use self::environment::Environment;
+pub use self::errors::Errors;
+
+use self::reader::Reader;
+use self::section::Section;
+use self::tenants::{Surroundings, tenants};
+use self::values::{
+    DAY, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, choice, count, duration, flag, host, network,
+    non_empty, parsed, show_size, size, socket_address,
+};
+use crate::snapshot::TenantDefinition;
+use crate::{deliver, ingest, pipeline, record, reload, shutdown, telemetry, transform};
+
+/// The most of anything that runs at once.
+const MAX_CONCURRENCY: usize = 1_000_000;
+
+/// The smallest memory of a plugin: one page of WebAssembly.
+const MIN_MEMORY_BYTES: u64 = 64 * KIB;
+
+/// What a first file may look like.
+const STARTER: &str = r#"[[tenants]]
+name = "acme"
+keys = [{ env = "ACME_KEY" }]
+
+[[tenants.webhooks]]
+name = "orders"
+url = "https://example.com/hook"
+event_types = ["order.*"]"#;
+
+/// Everything that is configured.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What is logged, and how.
+    pub telemetry: telemetry::Config,
+    /// How the process ends.
+    pub shutdown: shutdown::Config,
+    /// What is taken, and from where.
+    pub ingest: ingest::Config,
+    /// Where and how events are kept.
+    pub record: record::Config,
+    /// How plugins are run.
+    pub transform: transform::Config,
+    /// How requests are sent.
+    pub deliver: deliver::Config,
+    /// How much work is under way at once.
+    pub pipeline: pipeline::Config,
+    /// Which plugins are watched, and how.
+    pub reload: reload::Config,
+    /// The tenants, in the order of the file.
+    pub tenants: Vec<TenantDefinition>,
+}
+
+impl Config {
+    /// Reads a file, and what the environment overrides.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its line or its variable.
+    pub fn load(path: &Path, environment: &Environment) -> Result<Self, Errors> {
+        let base_dir = path.parent().unwrap_or(Path::new(""));
+        read_file(path)
+            .and_then(|text| Self::parse(&text, base_dir, environment))
+            .map_err(|errors| errors.in_file(path))
+    }
+
+    /// Reads the text of a file whose folder is `base_dir`, and what the environment overrides.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its line or its variable.
+    pub fn parse(text: &str, base_dir: &Path, environment: &Environment) -> Result<Self, Errors> {
+        Reader::new(base_dir, environment).read(text, config)
+    }
+}
+
+/// Reads the manifest beside a plugin, `NAME.toml`: a table `limits`, as in `[plugins.limits]`.
+///
+/// # Errors
+/// Everything that is wrong, each with its line; [`Errors::in_file`] adds the file's name.
+pub fn parse_manifest(
+    text: &str,
+    defaults: &transform::Limits,
+    max_memory_bytes: usize,
+) -> Result<transform::Limits, Errors> {
+    Reader::new(Path::new(""), &Environment::default()).read(text, |root| {
+        root.section("limits", |section| {
+            limits(section, defaults, max_memory_bytes)
+        })
+    })
+}
+
+fn read_file(path: &Path) -> Result<String, Errors> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        Errors::of_file(if error.kind() == std::io::ErrorKind::NotFound {
+            format!("there is no such file; write one that begins like this:\n\n{STARTER}\n")
+        } else {
+            format!("cannot be read: {error}")
+        })
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        Errors::of_file(format!(
+            "is not UTF-8 text: byte {good} is not part of any character"
+        ))
+    })
+}
+
+fn config(root: &mut Section<'_>) -> Config {
+    let data_dir = path(root, "data_dir", "data");
+    let plugins_dir = path(root, "plugins_dir", "plugins");
+    let shutdown = shutdown(root);
+    let telemetry = root.section("log", telemetry);
+    let ingest = ingest(root);
+    let (deliver, pipeline) = root.section("delivery", delivery);
+    let cache_dir = data_dir.join("plugin-cache");
+    let (transform, reload) = root.section("plugins", |section| {
+        plugins(section, plugins_dir, cache_dir)
+    });
+    let around = Surroundings {
+        deliver: &deliver,
+        pipeline: &pipeline,
+    };
+    let tenants = tenants(root, &around);
+    Config {
+        telemetry,
+        shutdown,
+        ingest,
+        record: record::Config { data_dir },
+        transform,
+        deliver,
+        pipeline,
+        reload,
+        tenants,
+    }
+}
+
+fn path(section: &mut Section<'_>, key: &'static str, default: &str) -> PathBuf {
+    let path = section.optional(key, non_empty);
+    let path = path.as_deref().unwrap_or(default);
+    section.reader.base_dir().join(path)
+}
+
+fn shutdown(root: &mut Section<'_>) -> shutdown::Config {
+    let default = shutdown::Config::default();
+    let grace = root.optional("shutdown_grace", duration(Duration::ZERO..=DAY));
+    shutdown::Config {
+        grace: grace.unwrap_or(default.grace),
+    }
+}
+
+fn telemetry(log: &mut Section<'_>) -> telemetry::Config {
+    const FORMATS: &[(&str, telemetry::Format)] = &[
+        ("human", telemetry::Format::Human),
+        ("json", telemetry::Format::Json),
+    ];
+    let filter = |text: &str| match telemetry::check_filter(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "is not a filter ({error}); write one such as \"info\" or \"info,hookmill::deliver=debug\""
+        )),
+    };
+    let default = telemetry::Config::default();
+    telemetry::Config {
+        format: log
+            .optional("format", choice(FORMATS))
+            .unwrap_or(default.format),
+        filter: log
+            .optional("filter", parsed(filter))
+            .unwrap_or(default.filter),
+    }
+}
+
+fn ingest(root: &mut Section<'_>) -> ingest::Config {
+    let default = ingest::Config::default();
+    let listen = root.optional("listen", parsed(socket_address));
+    root.section("ingest", |section| ingest::Config {
+        listen: listen.unwrap_or(default.listen),
+        max_body_bytes: section
+            .optional("max_body_bytes", size(1..=GIB))
+            .unwrap_or(default.max_body_bytes),
+        max_events: section
+            .optional("max_events", count(1..=1_000_000))
+            .unwrap_or(default.max_events),
+        // Plugins parse by recursion, most of them with serde_json, which gives up at 128.
+        max_depth: section
+            .optional("max_depth", count(1..=127))
+            .unwrap_or(default.max_depth),
+    })
+}
+
+fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
+    let default = deliver::Config::default();
+    let networks = section.list("allow_networks", "strings", |item| {
+        Some(item.read(parsed(network))?.0)
+    });
+    let hosts = section.list("allow_hosts", "strings", |item| {
+        Some(item.read(parsed(host))?.0)
+    });
+    let deliver = deliver::Config {
+        timeout: section
+            .optional("timeout", duration(MILLISECOND..=HOUR))
+            .unwrap_or(default.timeout),
+        connect_timeout: section
+            .optional("connect_timeout", duration(MILLISECOND..=HOUR))
+            .unwrap_or(default.connect_timeout),
+        max_response_bytes: section
+            .optional("max_response_bytes", size(1..=16 * MIB))
+            .unwrap_or(default.max_response_bytes),
+        addresses: deliver::AddressPolicy {
+            allow_http: section.optional("allow_http", flag).unwrap_or(false),
+            allow_networks: networks.unwrap_or_default(),
+            allow_hosts: hosts.unwrap_or_default(),
+        },
+    };
+    let default = pipeline::Config::default();
+    let pipeline = pipeline::Config {
+        max_ready: section
+            .optional("max_ready", count(1..=10_000_000))
+            .unwrap_or(default.max_ready),
+        concurrency: section
+            .optional("concurrency", count(1..=MAX_CONCURRENCY))
+            .unwrap_or(default.concurrency),
+        webhook_concurrency: section
+            .optional("webhook_concurrency", count(1..=MAX_CONCURRENCY))
+            .unwrap_or(default.webhook_concurrency),
+    };
+    (deliver, pipeline)
+}
+
+fn plugins(
+    section: &mut Section<'_>,
+    plugins_dir: PathBuf,
+    cache_dir: PathBuf,
+) -> (transform::Config, reload::Config) {
+    const INSTANCES: u32 = 256;
+    const MAX_FILE_BYTES: u64 = 10 * MIB;
+    const MAX_MEMORY_BYTES: usize = 64 << 20;
+    const SETTLE: Duration = Duration::from_millis(50);
+    const POLL: Duration = Duration::from_secs(5);
+
+    // A memory of 32-bit WebAssembly ends at 4 GiB.
+    let max_memory_bytes = section
+        .optional("max_memory_bytes", size(MIN_MEMORY_BYTES..=4 * GIB))
+        .unwrap_or(MAX_MEMORY_BYTES);
+    let default = transform::Limits::default();
+    let transform = transform::Config {
+        instances: section
+            .optional("instances", count(1..=100_000))
+            .unwrap_or(INSTANCES),
+        max_file_bytes: section
+            .optional("max_file_bytes", size(1..=GIB))
+            .unwrap_or(MAX_FILE_BYTES),
+        limits: section.section("limits", |section| {
+            limits(section, &default, max_memory_bytes)
+        }),
+        max_memory_bytes,
+        cache_dir,
+    };
+    let reload = reload::Config {
+        plugins_dir,
+        settle: section
+            .optional("settle", duration(Duration::ZERO..=MINUTE))
+            .unwrap_or(SETTLE),
+        poll: section
+            .optional("poll", duration(100 * MILLISECOND..=HOUR))
+            .unwrap_or(POLL),
+    };
+    (transform, reload)
+}
+
+fn limits(
+    section: &mut Section<'_>,
+    default: &transform::Limits,
+    max_memory_bytes: usize,
+) -> transform::Limits {
+    let memory = section.optional("memory_bytes", |node| {
+        let bytes: usize = size(MIN_MEMORY_BYTES..=4 * GIB)(node)?;
+        if bytes > max_memory_bytes {
+            return Err(format!(
+                "is {}, more than the {} of `plugins.max_memory_bytes`; lower it, or raise that",
+                show_size(bytes as u64),
+                show_size(max_memory_bytes as u64)
+            ));
+        }
+        Ok(bytes)
+    });
+    transform::Limits {
+        time: section
+            .optional("time", duration(MILLISECOND..=10 * MINUTE))
+            .unwrap_or(default.time),
+        // The default gives way where the operator allows less.
+        memory_bytes: memory.unwrap_or(default.memory_bytes.min(max_memory_bytes)),
+        output_bytes: section
+            .optional("output_bytes", size(1..=GIB))
+            .unwrap_or(default.output_bytes),
+        parts: section
+            .optional("parts", count(1..=10_000))
+            .unwrap_or(default.parts),
+        headers: section
+            .optional("headers", count(0..=1_000))
+            .unwrap_or(default.headers),
+        log_lines: section
+            .optional("log_lines", count(0..=10_000))
+            .unwrap_or(default.log_lines),
+        log_bytes: section
+            .optional("log_bytes", size(0..=16 * MIB))
+            .unwrap_or(default.log_bytes),
+    }
+}

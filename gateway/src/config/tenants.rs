@@ -1,0 +1,218 @@
+//! `[[tenants]]`: who may send events, and the webhooks that get them.
+
+use std::collections::HashMap;
+
+use url::Url;
+
+use super::headers::headers;
+use super::item::Item;
+use super::json::json_text;
+use super::reader::Place;
+use super::secret::secret;
+use super::section::Section;
+use super::tree::Node;
+use super::values::{
+    DAY, HOUR, MILLISECOND, choice, count, duration, flag, lower_case_name, name, parsed, text,
+    wrong,
+};
+use super::{MAX_CONCURRENCY, deliver, pipeline};
+use crate::route::Glob;
+use crate::sign::Secret;
+use crate::snapshot::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
+
+/// The most retries of a schedule.
+const MAX_RETRIES: usize = 100;
+
+const BODY_FORMS: &[(&str, BodyForm)] = &[
+    ("envelope", BodyForm::Envelope),
+    ("data", BodyForm::Data),
+    ("cloudevent", BodyForm::CloudEvent),
+];
+
+/// What webhooks get from the settings that are not theirs alone.
+pub(super) struct Surroundings<'a> {
+    pub(super) deliver: &'a deliver::Config,
+    pub(super) pipeline: &'a pipeline::Config,
+}
+
+/// Reads the tenants; none at all is possible, and then no event is accepted.
+pub(super) fn tenants(root: &mut Section<'_>, around: &Surroundings<'_>) -> Vec<TenantDefinition> {
+    let mut names = HashMap::new();
+    let mut keys = HashMap::new();
+    let tenants = root.list("tenants", "tables", |item| {
+        item.section(|section| tenant(section, around, &mut names, &mut keys))?
+    });
+    tenants.unwrap_or_default()
+}
+
+fn tenant(
+    section: &mut Section<'_>,
+    around: &Surroundings<'_>,
+    names: &mut HashMap<String, Place>,
+    keys: &mut HashMap<KeyHash, Place>,
+) -> Option<TenantDefinition> {
+    let name = unique_name(section, "\"acme\"", names, lower_case_name);
+    let example = "[{ env = \"ACME_KEY\" }]";
+    let api_keys = section.required_list("keys", example, "API keys", |item| {
+        secret(item, |text, place| api_key(text, place, keys))
+    });
+    let plugins = plugins(section);
+    let mut webhook_names = HashMap::new();
+    let webhooks = section.list("webhooks", "tables", |item| {
+        item.section(|section| webhook(section, around, &mut webhook_names))?
+    });
+    Some(TenantDefinition {
+        name: name?,
+        keys: api_keys?,
+        plugins,
+        webhooks: webhooks.unwrap_or_default(),
+    })
+}
+
+/// Reads `name`, which no other element of the list may have.
+fn unique_name(
+    section: &mut Section<'_>,
+    example: &str,
+    names: &mut HashMap<String, Place>,
+    parse: fn(&Node) -> Result<String, String>,
+) -> Option<String> {
+    let (name, place) = section.required("name", example, parse)?;
+    if let Some(first) = names.get(&name) {
+        let message = format!("is {name:?}, as is {}; names are unique", first.show());
+        return section.reader.refuse(&place, message);
+    }
+    names.insert(name.clone(), place);
+    Some(name)
+}
+
+/// Checks an API key. It is compared by its hash, and it never stands in a message.
+fn api_key(
+    text: &str,
+    place: &Place,
+    keys: &mut HashMap<KeyHash, Place>,
+) -> Result<KeyHash, String> {
+    const HOW: &str = "`openssl rand -hex 24` makes a good one";
+    if text.len() < KeyHash::MIN_LEN {
+        return Err(format!(
+            "is a key of {} bytes; at least {} are needed; {HOW}",
+            text.len(),
+            KeyHash::MIN_LEN
+        ));
+    }
+    // Clients send the key in a header.
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!(
+            "is a key with a space or a character outside ASCII; {HOW}"
+        ));
+    }
+    let key = KeyHash::of(text);
+    if let Some(first) = keys.get(&key) {
+        return Err(format!(
+            "is the same key as {}; a key is given once",
+            first.show()
+        ));
+    }
+    keys.insert(key, place.clone());
+    Ok(key)
+}
+
+fn webhook(
+    section: &mut Section<'_>,
+    around: &Surroundings<'_>,
+    names: &mut HashMap<String, Place>,
+) -> Option<WebhookDefinition> {
+    let name = unique_name(section, "\"orders\"", names, name);
+    let example = "\"https://example.com/hook\"";
+    let url = section.required("url", example, parsed(|text| url(text, around.deliver)));
+    let event_types = event_types(section);
+    let plugins = plugins(section);
+    let secrets = section.list("secrets", "secrets", |item| {
+        secret(item, |text, _| Secret::parse(text))
+    });
+    let headers = headers(section);
+    let body = section.optional("body", choice(BODY_FORMS));
+    let timeout = section.optional("timeout", duration(MILLISECOND..=HOUR));
+    let retry = retry(section);
+    let concurrency = section.optional("concurrency", count(1..=MAX_CONCURRENCY));
+    let active = section.optional("active", flag);
+    let metadata = section.map("metadata", str::to_owned, |key, item| {
+        let (value, _) = item.read(text)?;
+        Some((key.to_owned(), value))
+    });
+    Some(WebhookDefinition {
+        name: name?,
+        url: url?.0,
+        event_types: event_types?,
+        plugins,
+        secrets: secrets.unwrap_or_default(),
+        headers,
+        body: body.unwrap_or(BodyForm::Envelope),
+        timeout: timeout.unwrap_or(around.deliver.timeout),
+        retry,
+        concurrency: concurrency.unwrap_or(around.pipeline.webhook_concurrency),
+        active: active.unwrap_or(true),
+        metadata,
+    })
+}
+
+fn url(text: &str, deliver: &deliver::Config) -> Result<Url, String> {
+    // A URL may hold a token, so the messages do not repeat it.
+    let url = Url::parse(text).map_err(|error| {
+        format!("is not a URL ({error}); write it as in \"https://example.com/hook\"")
+    })?;
+    if url.fragment().is_some() {
+        return Err("has a fragment, which is never sent; leave out `#` and the rest".to_owned());
+    }
+    deliver.addresses.check_url(&url)?;
+    Ok(url)
+}
+
+fn event_types(section: &mut Section<'_>) -> Option<Vec<Glob>> {
+    let example = "[\"order.*\"]`, or for all events `event_types = [\"*\"]";
+    section.required_list("event_types", example, "strings", |item| {
+        Some(item.read(parsed(Glob::parse))?.0)
+    })
+}
+
+fn retry(section: &mut Section<'_>) -> deliver::Schedule {
+    let delays = section.list("retry", "durations such as \"5s\"", |item| {
+        Some(item.read(duration(MILLISECOND..=30 * DAY))?.0)
+    });
+    match delays {
+        Some(delays) if delays.len() > MAX_RETRIES => {
+            let message = format!(
+                "has {} delays; at most {MAX_RETRIES} are allowed",
+                delays.len()
+            );
+            section.refuse::<()>("retry", message);
+            deliver::Schedule::default()
+        }
+        Some(delays) => deliver::Schedule::new(delays),
+        None => deliver::Schedule::default(),
+    }
+}
+
+/// Reads a chain of plugins; one may stand in it more than once.
+fn plugins(section: &mut Section<'_>) -> Vec<PluginUse> {
+    let plugins = section.list("plugins", "plugins", plugin);
+    plugins.unwrap_or_default()
+}
+
+fn plugin(item: Item<'_>) -> Option<PluginUse> {
+    if item.text().is_some() {
+        let (name, _) = item.read(name)?;
+        let config = "{}".to_owned();
+        return Some(PluginUse { name, config });
+    }
+    if !item.is_table() {
+        return item.refuse(|node| wrong(node, "a name or a table"));
+    }
+    item.section(|section| {
+        let name = section.required("name", "\"redact\"", name);
+        let config = section.optional("config", json_text);
+        Some(PluginUse {
+            name: name?.0,
+            config: config.unwrap_or_else(|| "{}".to_owned()),
+        })
+    })?
+}

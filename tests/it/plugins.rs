@@ -1,0 +1,119 @@
+//! Every example plugin through a real gateway, with the fixtures of its own native tests.
+
+use std::fs;
+use std::path::Path;
+
+use hookmill_tests::{Gateway, Receiver, workspace};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn order_summary() {
+    check("order-summary").await;
+}
+
+#[tokio::test]
+async fn tenant_filter() {
+    check("tenant-filter").await;
+}
+
+#[tokio::test]
+async fn redact() {
+    check("redact").await;
+}
+
+#[tokio::test]
+async fn slack_message() {
+    check("slack-message").await;
+}
+
+#[tokio::test]
+async fn job_status_envelope() {
+    check("job-status-envelope").await;
+}
+
+#[tokio::test]
+async fn line_items() {
+    check("line-items").await;
+}
+
+/// Sends each fixture's event to a webhook with the fixture's config, and compares what arrives.
+async fn check(plugin: &str) {
+    let fixtures = fixtures(&workspace().join("plugins").join(plugin).join("fixtures"));
+    assert!(fixtures.len() >= 2, "{plugin} has too few fixtures");
+    for (name, fixture) in fixtures {
+        let receiver = Receiver::start().await;
+        let config = fixture.get("config").cloned().unwrap_or(json!({}));
+        let webhook = receiver.webhook("it").plugins(&[(plugin, config)]).set("retry", &json!([]));
+        let gateway = Gateway::new().plugin(plugin).webhook(webhook).start().await;
+        // A fixture may be of another tenant; what it expects of one is checked natively.
+        let event = &fixture["event"];
+        if event.get("tenant").is_some_and(|tenant| tenant != "acme") {
+            continue;
+        }
+        let id = gateway.post(&submission(event)).await;
+        let deliveries = gateway.settled(&id).await;
+        compare(&format!("{plugin}/{name}"), &fixture["expect"], &deliveries, &receiver);
+    }
+}
+
+fn fixtures(folder: &Path) -> Vec<(String, Value)> {
+    let mut fixtures: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, serde_json::from_slice(&fs::read(path).unwrap()).unwrap())
+        })
+        .collect();
+    fixtures.sort_by(|(a, _), (b, _)| a.cmp(b));
+    fixtures
+}
+
+fn submission(event: &Value) -> Value {
+    let mut submission = json!({ "type": "order.paid", "data": event["payload"] });
+    for field in ["id", "type", "timestamp", "attributes"] {
+        if let Some(value) = event.get(field) {
+            submission[field] = value.clone();
+        }
+    }
+    submission
+}
+
+fn compare(case: &str, expect: &Value, deliveries: &[Value], receiver: &Receiver) {
+    let received = receiver.received();
+    let first = &deliveries[0];
+    if let Some(parts) = expect.get("forward") {
+        let states: Vec<_> = deliveries.iter().map(|delivery| &delivery["state"]).collect();
+        let parts = parts.as_array().unwrap();
+        assert_eq!(received.len(), parts.len(), "{case}: {states:?}");
+        assert!(received.iter().all(|request| request.verified), "{case}");
+        let mut bodies: Vec<_> = received.iter().map(|request| request.json()).collect();
+        for part in parts {
+            let body = part.get("json").cloned().unwrap_or_else(|| {
+                serde_json::from_str(part["text"].as_str().unwrap()).unwrap()
+            });
+            let found = bodies.iter().position(|arrived| *arrived == body);
+            let at = found.unwrap_or_else(|| panic!("{case}: {body} is not in {bodies:?}"));
+            bodies.remove(at);
+        }
+        return;
+    }
+    assert!(received.is_empty(), "{case}: {received:?}");
+    if let Some(reason) = expect.get("drop") {
+        assert_eq!(first["state"], "dropped", "{case}");
+        assert!(first["reason"].as_str().unwrap().ends_with(reason.as_str().unwrap()), "{case}");
+        return;
+    }
+    let (kind, message) = match (expect.get("invalid"), expect.get("retry")) {
+        (Some(message), _) => ("plugin_invalid", message),
+        (_, Some(message)) => ("plugin_error", message),
+        _ => panic!("{case} expects nothing that is known: {expect}"),
+    };
+    let failure = &first["attempts"][0]["failure"];
+    assert_eq!(first["state"], "dead", "{case}");
+    assert_eq!(failure["kind"], kind, "{case}");
+    // Where in the text it stands differs: the fixture's file is indented.
+    let message = message.as_str().unwrap().split(" at line").next().unwrap();
+    assert!(failure["message"].as_str().unwrap().contains(message), "{case}: {failure}");
+}

@@ -1,0 +1,83 @@
+//! Plugins as files: where they were built, and folders that hold them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The workspace's folder.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// The built file of a plugin or guest.
+///
+/// # Panics
+/// When it is not built; `cargo xtask test` builds all of them.
+#[must_use]
+pub fn wasm(name: &str) -> Vec<u8> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let file = target
+        .unwrap_or_else(|| workspace().join("target"))
+        .join("wasm32-unknown-unknown/plugin")
+        .join(format!("{}.wasm", name.replace('-', "_")));
+    fs::read(&file).unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; build the plugins with `cargo xtask wasm`",
+            file.display()
+        )
+    })
+}
+
+/// A version of the guest `stamp` that puts these ten characters into what it forwards.
+#[must_use]
+pub fn stamped(version: &str) -> Vec<u8> {
+    const MARK: &[u8] = b"stamp:0000000000";
+    assert_eq!(version.len(), 10, "a stamp has ten characters: {version:?}");
+    let mut bytes = wasm("stamp");
+    let at = bytes
+        .windows(MARK.len())
+        .position(|window| window == MARK)
+        .expect("the stamp's mark");
+    bytes.splice(at + "stamp:".len()..at + MARK.len(), version.bytes());
+    bytes
+}
+
+/// A plugins folder.
+#[derive(Debug, Clone)]
+pub struct Plugins(PathBuf);
+
+impl Plugins {
+    /// The folder at this path.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// The path of a plugin's file.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.wasm"))
+    }
+
+    /// The path of anything in the folder.
+    #[must_use]
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a plugin in place, as `cp` does.
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    /// Writes a plugin beside and moves it into place, as `mv` does.
+    pub fn replace(&self, name: &str, bytes: &[u8]) {
+        let aside = self.0.join(format!(".{name}.tmp"));
+        fs::write(&aside, bytes).unwrap();
+        fs::rename(&aside, self.path(name)).unwrap();
+    }
+}

@@ -1,0 +1,392 @@
+//! A gateway: configured, started as a process, talked to over HTTP, stopped or killed.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::files::{Plugins, wasm};
+use crate::receiver::SECRET;
+
+/// The key of the tenant `acme`.
+const KEY: &str = "acme-key-0123456789abcdef";
+
+/// The key of the tenant `globex`.
+const OTHER_KEY: &str = "globex-key-0123456789abcdef";
+
+/// How long a test waits for something that should happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until a condition holds.
+///
+/// # Panics
+/// When it does not hold in time.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let held = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(held.is_ok(), "waited {PATIENCE:?} in vain for {what}");
+}
+
+/// A webhook of the tenant `acme`.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    name: String,
+    settings: Vec<String>,
+}
+
+impl Webhook {
+    /// A signed webhook for all events, tried twice, a tenth of a second apart.
+    #[must_use]
+    pub fn new(name: &str, url: &str) -> Self {
+        let webhook = Self {
+            name: name.to_owned(),
+            settings: Vec::new(),
+        };
+        webhook
+            .set("url", &json!(url))
+            .set("event_types", &json!(["*"]))
+            .set("secrets", &json!([SECRET]))
+            .set("retry", &json!(["100ms"]))
+    }
+
+    /// The same with one setting changed. JSON strings, numbers, booleans and lists are TOML too.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &Value) -> Self {
+        let begins = format!("{name} = ");
+        self.settings
+            .retain(|setting| !setting.starts_with(&begins));
+        self.settings.push(format!("{begins}{}", toml(value)));
+        self
+    }
+
+    /// The same with these plugins, each with its config.
+    #[must_use]
+    pub fn plugins(self, plugins: &[(&str, Value)]) -> Self {
+        let plugins: Vec<_> = plugins
+            .iter()
+            .map(|(name, config)| json!({ "name": name, "config": config }))
+            .collect();
+        self.set("plugins", &Value::Array(plugins))
+    }
+
+    /// The same for these event types.
+    #[must_use]
+    pub fn events(self, globs: &[&str]) -> Self {
+        self.set("event_types", &json!(globs))
+    }
+}
+
+/// JSON as an inline TOML value.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Object(entries) => {
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|(key, value)| format!("{} = {}", json!(key), toml(value)))
+                .collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        Value::Array(items) => {
+            format!(
+                "[{}]",
+                items.iter().map(toml).collect::<Vec<_>>().join(", ")
+            )
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A gateway that is not running.
+#[derive(Debug)]
+pub struct Gateway {
+    folder: TempDir,
+    settings: Vec<String>,
+    webhooks: Vec<Webhook>,
+    tenant: Vec<String>,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Gateway {
+    /// A gateway with folders of its own, that may deliver to this machine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            settings: Vec::new(),
+            webhooks: Vec::new(),
+            tenant: Vec::new(),
+        }
+    }
+
+    /// The same with a plugin in its folder.
+    #[must_use]
+    pub fn plugin(self, name: &str) -> Self {
+        self.plugins().write(name, &wasm(name));
+        self
+    }
+
+    /// The same with a webhook of the tenant `acme`.
+    #[must_use]
+    pub fn webhook(mut self, webhook: Webhook) -> Self {
+        self.webhooks.push(webhook);
+        self
+    }
+
+    /// The same with a line of configuration before the tenants, such as `delivery.timeout = "1s"`.
+    #[must_use]
+    pub fn setting(mut self, line: &str) -> Self {
+        self.settings.push(line.to_owned());
+        self
+    }
+
+    /// The same with a line of the tenant `acme`'s own, such as `plugins = ["redact"]`.
+    #[must_use]
+    pub fn tenant_setting(mut self, line: &str) -> Self {
+        self.tenant.push(line.to_owned());
+        self
+    }
+
+    /// Its plugins folder.
+    #[must_use]
+    pub fn plugins(&self) -> Plugins {
+        Plugins::at(self.folder.path().join("plugins"))
+    }
+
+    /// Starts it and waits until it takes events.
+    pub async fn start(self) -> Running {
+        let path = self.folder.path().join("hookmill.toml");
+        std::fs::write(&path, self.configuration()).unwrap();
+        let (child, url) = spawn(&path).await;
+        Running {
+            gateway: self,
+            client: client(),
+            child,
+            url,
+        }
+    }
+
+    fn configuration(&self) -> String {
+        let mut lines = vec![
+            "listen = \"127.0.0.1:0\"".to_owned(),
+            "delivery.allow_http = true".to_owned(),
+            "delivery.allow_networks = [\"127.0.0.0/8\"]".to_owned(),
+            "plugins.settle = \"20ms\"".to_owned(),
+        ];
+        lines.extend(self.settings.iter().cloned());
+        lines.push(format!("[[tenants]]\nname = \"acme\"\nkeys = [\"{KEY}\"]"));
+        lines.extend(self.tenant.iter().cloned());
+        for webhook in &self.webhooks {
+            lines.push(format!("[[tenants.webhooks]]\nname = \"{}\"", webhook.name));
+            lines.extend(webhook.settings.iter().cloned());
+        }
+        lines.push(format!(
+            "[[tenants]]\nname = \"globex\"\nkeys = [\"{OTHER_KEY}\"]\n"
+        ));
+        lines.join("\n")
+    }
+}
+
+/// The path of the gateway's binary. Cargo sets it for tests of this package.
+fn binary() -> PathBuf {
+    std::env::var_os("HOOKMILL_UNDER_TEST").map_or_else(
+        || {
+            // Beside the test's own binary, one folder up.
+            let own = std::env::current_exe().unwrap();
+            own.ancestors().nth(2).unwrap().join("hookmill-under-test")
+        },
+        PathBuf::from,
+    )
+}
+
+async fn spawn(configuration: &std::path::Path) -> (Child, String) {
+    let mut child = Command::new(binary())
+        .arg("serve")
+        .arg("--config")
+        .arg(configuration)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the gateway's binary");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = tokio::time::timeout(PATIENCE, lines.next_line())
+        .await
+        .unwrap()
+        .unwrap();
+    let line = line.expect("the gateway ended before it listened; its log says why");
+    let url = line
+        .strip_prefix("listening on ")
+        .expect("the address")
+        .to_owned();
+    (child, url)
+}
+
+/// A client like a producer's.
+fn client() -> reqwest::Client {
+    // An error says that it is installed already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .unwrap()
+}
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct Running {
+    gateway: Gateway,
+    client: reqwest::Client,
+    child: Child,
+    url: String,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: Value,
+    /// The headers.
+    pub headers: http::HeaderMap,
+}
+
+impl Running {
+    /// Its plugins folder.
+    #[must_use]
+    pub fn plugins(&self) -> Plugins {
+        self.gateway.plugins()
+    }
+
+    /// The address of the API.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sends one event and gives its id, once it is accepted.
+    pub async fn send(&self, event_type: &str, data: Value) -> String {
+        self.post(&json!({ "type": event_type, "data": data }))
+            .await
+    }
+
+    /// Sends one event as it is and gives its id, once it is accepted.
+    pub async fn post(&self, event: &Value) -> String {
+        let answer = self
+            .request(event.to_string(), &[])
+            .await
+            .expect("the gateway's answer");
+        assert_eq!(answer.status, 202, "{event}: {}", answer.body);
+        answer.body["events"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Posts a body to `/v1/events` as the tenant `acme`, with more headers.
+    ///
+    /// # Errors
+    /// When there is no answer, as from a gateway that was killed.
+    pub async fn request(
+        &self,
+        body: impl Into<reqwest::Body>,
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<Answer> {
+        let mut request = self
+            .client
+            .post(format!("{}/v1/events", self.url))
+            .header("authorization", format!("Bearer {KEY}"))
+            .header("content-type", "application/json")
+            .body(body);
+        for (name, value) in headers {
+            let headers = [(name.parse().unwrap(), value.parse().unwrap())];
+            request = request.headers(headers.into_iter().collect());
+        }
+        answer(request.send().await?).await
+    }
+
+    /// Gets a path as the tenant `acme`.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.get_as(KEY, path).await
+    }
+
+    /// Gets a path as the tenant `globex`.
+    pub async fn get_as_other(&self, path: &str) -> Answer {
+        self.get_as(OTHER_KEY, path).await
+    }
+
+    async fn get_as(&self, key: &str, path: &str) -> Answer {
+        let request = self
+            .client
+            .get(format!("{}{path}", self.url))
+            .header("authorization", format!("Bearer {key}"));
+        answer(request.send().await.unwrap()).await.unwrap()
+    }
+
+    /// The deliveries of an event, once none of them is still to be made.
+    pub async fn settled(&self, id: &str) -> Vec<Value> {
+        let path = format!("/v1/events/{id}");
+        let open =
+            |delivery: &Value| matches!(delivery["state"].as_str(), Some("pending" | "retrying"));
+        eventually(&format!("the deliveries of {id}"), || async {
+            let answer = self.get(&path).await;
+            !answer.body["deliveries"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(open)
+        })
+        .await;
+        self.get(&path).await.body["deliveries"]
+            .as_array()
+            .unwrap()
+            .clone()
+    }
+
+    /// Kills the process with SIGKILL.
+    pub async fn kill(mut self) -> Gateway {
+        self.child.kill().await.unwrap();
+        self.gateway
+    }
+
+    /// Ends the process with SIGTERM and waits for it.
+    ///
+    /// # Panics
+    /// When it does not end by itself, or not with success.
+    pub async fn stop(mut self) -> Gateway {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .await
+            .unwrap();
+        assert!(sent.success());
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(ended.success(), "{ended}");
+        self.gateway
+    }
+}
+
+async fn answer(response: reqwest::Response) -> reqwest::Result<Answer> {
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let bytes = response.bytes().await?;
+    Ok(Answer {
+        status,
+        body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        headers,
+    })
+}
