@@ -25,7 +25,7 @@ const SAMPLES: [(&str, Tenant, &str); 6] = [
     (
         "extraction-result",
         GLOBEX,
-        "an extraction's result, forwarded without a change, in the Standard Webhooks envelope",
+        "an extraction's result, which passes its tenant's filter byte for byte",
     ),
     (
         "order",
