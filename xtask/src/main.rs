@@ -1,2 +1,75 @@
-//! Tasks.
-fn main() {}
+//! The project's own tasks, in Rust so that they run wherever the project builds: `cargo xtask`.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the tasks are plain threads: nothing here pauses a clock or blocks a runtime's worker"
+)]
+
+mod arguments;
+mod bench;
+mod check;
+mod command;
+mod demo;
+mod process;
+mod report;
+mod test;
+mod wasm;
+mod workspace;
+
+// The command line lays JSON out in the same way. To depend on the whole gateway for that would make
+// every task wait for its build.
+#[path = "../../gateway/src/cli/layout.rs"]
+mod layout;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+
+const HELP: &str = "\
+The project's tasks.
+
+Usage: cargo xtask <TASK>
+
+Tasks:
+  check               formatting, lints (native and wasm32) and documentation
+  test [ARGS]         build every plugin, then run every test; ARGS go to `cargo test --workspace`
+  wasm                build every plugin and every guest of the tests
+  demo [--once]       the whole product with real processes: events in, plugins between, signed
+                      requests out; a plugin replaced while events flow; the gateway killed and
+                      restarted. With --once it ends by itself, and with 0 only if nothing was lost
+  bench plugin        the cost of one plugin call
+  bench end-to-end    throughput and latency through the whole gateway
+    --seconds N         how long each measurement runs (10)
+    --connections N     connections of the load generator (128)
+    --bytes N           size of an event's data (1024)
+    --rate N            measure latency at this rate alone, in events a second (1000 and 5000)
+    --no-plugin         a webhook without a plugin
+    --json              print the figures as JSON
+";
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::of_process();
+    let task = arguments.positional();
+    let done = match task.as_deref() {
+        None | Some("help" | "-h" | "--help") => {
+            report::text(HELP);
+            return ExitCode::SUCCESS;
+        }
+        Some("check") => arguments.end().and_then(|()| check::run()),
+        Some("test") => test::run(&arguments.rest()),
+        Some("wasm") => arguments.end().and_then(|()| wasm::run()),
+        Some("demo") => demo::run(arguments),
+        Some("bench") => bench::run(arguments),
+        Some(other) => Err(anyhow::anyhow!(
+            "there is no task {other:?}; `cargo xtask` lists them"
+        )),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
