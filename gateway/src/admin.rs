@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::access::authenticate;
 use crate::delivery::Attempt;
 use crate::event::EventId;
-use crate::ingest::authenticate;
 use crate::problem::Problem;
 use crate::record::{DeliveryRecord, EventRecord, Store, StoreError};
 use crate::shutdown::Drain;

@@ -164,6 +164,12 @@ impl fmt::Display for EventType {
     }
 }
 
+/// A time as precise as it is kept: what a plugin sees must not differ before and after a restart.
+#[must_use]
+pub fn to_microsecond(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}
+
 /// Whether `name` can stand between the full stops of an event type.
 #[must_use]
 pub fn is_type_name(name: &str) -> bool {

@@ -17,11 +17,13 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::access::authenticate;
 use crate::digest::Digest;
+use crate::event::to_microsecond;
 use crate::pipeline::Pipeline;
 use crate::problem::Problem;
 use crate::record::{Accepted, AcceptedEvent, Idempotency};
-use crate::snapshot::{Current, Tenant};
+use crate::snapshot::Current;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -86,7 +88,7 @@ async fn accept(
     check_content_type(&parts.headers)?;
     let key = idempotency_key(&parts.headers)?;
     let body = read(body, ingest.config.max_body_bytes).await?;
-    let events = body::parse(&body, &ingest.config, tenant.name(), Timestamp::now())?;
+    let events = body::parse(&body, &ingest.config, tenant.name(), to_microsecond(Timestamp::now()))?;
     let ids: Vec<_> = events.iter().map(|(event, _)| event.id.clone()).collect();
     let idempotency = key.map(|key| Idempotency {
         key,
@@ -130,28 +132,6 @@ fn answer(events: Vec<AcceptedEvent>, repeated: bool) -> Response<Body> {
         response.headers_mut().insert("idempotent-replayed", value);
     }
     response
-}
-
-/// The tenant whose key the request carries.
-///
-/// # Errors
-/// A problem when there is no key, or it is nobody's.
-pub fn authenticate(current: &Current, headers: &HeaderMap) -> Result<Arc<Tenant>, Problem> {
-    let credentials = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let key = credentials
-        .and_then(|text| text.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let Some((_, key)) = key else {
-        return Err(Problem::missing_key(
-            "send the header `Authorization: Bearer KEY`",
-        ));
-    };
-    let snapshot = current.load();
-    snapshot.tenant_of_key(key.trim()).cloned().ok_or_else(|| {
-        Problem::unknown_key("no tenant has this key; the configuration's `keys` lists them")
-    })
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {

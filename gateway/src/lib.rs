@@ -17,12 +17,15 @@ pub mod record;
 
 pub mod snapshot;
 pub mod pipeline;
+
 pub mod problem;
+pub mod access;
 pub mod ingest;
 pub mod admin;
 pub mod server;
+
 pub mod config;
 pub mod reload;
-pub mod app;
 
+pub mod app;
 pub mod cli;

@@ -1,7 +1,8 @@
 //! A gateway: configured, started as a process, talked to over HTTP, stopped or killed.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::fs::{OpenOptions, read_to_string};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -166,11 +167,23 @@ impl Gateway {
         Plugins::at(self.folder.path().join("plugins"))
     }
 
+    /// Where it writes its log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("gateway.log")
+    }
+
+    /// Its configuration file, once it has been started.
+    #[must_use]
+    pub fn configuration_file(&self) -> PathBuf {
+        self.folder.path().join("hookmill.toml")
+    }
+
     /// Starts it and waits until it takes events.
     pub async fn start(self) -> Running {
-        let path = self.folder.path().join("hookmill.toml");
+        let path = self.configuration_file();
         std::fs::write(&path, self.configuration()).unwrap();
-        let (child, url) = spawn(&path).await;
+        let (child, url) = spawn(&path, &self.log()).await;
         Running {
             gateway: self,
             client: client(),
@@ -180,12 +193,16 @@ impl Gateway {
     }
 
     fn configuration(&self) -> String {
-        let mut lines = vec![
-            "listen = \"127.0.0.1:0\"".to_owned(),
-            "delivery.allow_http = true".to_owned(),
-            "delivery.allow_networks = [\"127.0.0.0/8\"]".to_owned(),
-            "plugins.settle = \"20ms\"".to_owned(),
+        let base = [
+            "listen = \"127.0.0.1:0\"",
+            "delivery.allow_http = true",
+            "delivery.allow_networks = [\"127.0.0.0/8\"]",
+            "plugins.settle = \"20ms\"",
         ];
+        let key = |line: &str| line.split(" = ").next().map(str::to_owned);
+        let is_set = |line: &&str| self.settings.iter().any(|set| key(set) == key(line));
+        let mut lines: Vec<_> =
+            base.into_iter().filter(|line| !is_set(line)).map(str::to_owned).collect();
         lines.extend(self.settings.iter().cloned());
         lines.push(format!("[[tenants]]\nname = \"acme\"\nkeys = [\"{KEY}\"]"));
         lines.extend(self.tenant.iter().cloned());
@@ -200,24 +217,22 @@ impl Gateway {
     }
 }
 
-/// The path of the gateway's binary. Cargo sets it for tests of this package.
-fn binary() -> PathBuf {
-    std::env::var_os("HOOKMILL_UNDER_TEST").map_or_else(
-        || {
-            // Beside the test's own binary, one folder up.
-            let own = std::env::current_exe().unwrap();
-            own.ancestors().nth(2).unwrap().join("hookmill-under-test")
-        },
-        PathBuf::from,
-    )
+/// The path of the gateway's binary, built along with the tests.
+#[must_use]
+pub fn binary() -> PathBuf {
+    // Cargo puts it one folder above the test's own binary.
+    let own = std::env::current_exe().unwrap();
+    own.ancestors().nth(2).unwrap().join("hookmill-under-test")
 }
 
-async fn spawn(configuration: &std::path::Path) -> (Child, String) {
+async fn spawn(configuration: &Path, log: &Path) -> (Child, String) {
+    let file = OpenOptions::new().create(true).append(true).open(log).unwrap();
     let mut child = Command::new(binary())
         .arg("serve")
         .arg("--config")
         .arg(configuration)
         .stdout(Stdio::piped())
+        .stderr(file)
         .kill_on_drop(true)
         .spawn()
         .expect("the gateway's binary");
@@ -226,7 +241,9 @@ async fn spawn(configuration: &std::path::Path) -> (Child, String) {
         .await
         .unwrap()
         .unwrap();
-    let line = line.expect("the gateway ended before it listened; its log says why");
+    let line = line.unwrap_or_else(|| {
+        panic!("the gateway ended before it listened:\n{}", read_to_string(log).unwrap())
+    });
     let url = line
         .strip_prefix("listening on ")
         .expect("the address")
@@ -248,9 +265,10 @@ fn client() -> reqwest::Client {
 /// A gateway that runs.
 #[derive(Debug)]
 pub struct Running {
+    // Ends before the folder is removed under it.
+    child: Child,
     gateway: Gateway,
     client: reqwest::Client,
-    child: Child,
     url: String,
 }
 
@@ -270,6 +288,18 @@ impl Running {
     #[must_use]
     pub fn plugins(&self) -> Plugins {
         self.gateway.plugins()
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        read_to_string(self.gateway.log()).unwrap()
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn configuration_file(&self) -> PathBuf {
+        self.gateway.configuration_file()
     }
 
     /// The address of the API.
@@ -357,27 +387,48 @@ impl Running {
     /// Kills the process with SIGKILL.
     pub async fn kill(mut self) -> Gateway {
         self.child.kill().await.unwrap();
-        self.gateway
+        self.take()
     }
 
     /// Ends the process with SIGTERM and waits for it.
+    pub async fn stop(self) -> Gateway {
+        self.signal("TERM").await;
+        self.ended().await
+    }
+
+    /// Sends the process a signal.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for a process that was told to stop.
     ///
     /// # Panics
     /// When it does not end by itself, or not with success.
-    pub async fn stop(mut self) -> Gateway {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .await
-            .unwrap();
-        assert!(sent.success());
+    pub async fn ended(mut self) -> Gateway {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait())
             .await
             .unwrap()
             .unwrap();
         assert!(ended.success(), "{ended}");
-        self.gateway
+        self.take()
+    }
+
+    fn take(&mut self) -> Gateway {
+        std::mem::take(&mut self.gateway)
+    }
+}
+
+impl Drop for Running {
+    /// Shows the log of a test that failed.
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(log) = read_to_string(self.gateway.log())
+        {
+            eprintln!("the gateway's log:\n{log}");
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::missing_panics_doc,
+    clippy::print_stderr,
     reason = "a harness that cannot do its part ends the test"
 )]
 
@@ -20,5 +20,5 @@ mod gateway;
 mod receiver;
 
 pub use files::{Plugins, stamped, wasm, workspace};
-pub use gateway::{Gateway, Running, Webhook, eventually};
+pub use gateway::{Answer, Gateway, Running, Webhook, binary, eventually};
 pub use receiver::{Received, Receiver, Reply, SECRET};

@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Config;
-use crate::event::{Event, EventId, EventType, InvalidName};
+use crate::event::{Event, EventId, EventType, InvalidName, to_microsecond};
 use crate::problem::{FieldError, Problem};
 
 const MAX_ATTRIBUTES: usize = 32;
@@ -210,12 +210,10 @@ fn parse_id(text: &str) -> Result<EventId, String> {
     Ok(id)
 }
 
-/// To the microsecond, which is what is kept.
 fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
-    let timestamp: Timestamp = text.parse().map_err(|_| {
+    text.parse().map(to_microsecond).map_err(|_| {
         format!("{text:?} is not an RFC 3339 time; write it as in \"2026-01-31T09:30:00Z\"")
-    })?;
-    Timestamp::from_microsecond(timestamp.as_microsecond()).map_err(|error| error.to_string())
+    })
 }
 
 fn check_attributes(
