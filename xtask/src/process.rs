@@ -47,12 +47,7 @@ impl Process {
                 }
             });
         }
-        Ok(Self {
-            name,
-            child,
-            lines,
-            log,
-        })
+        Ok(Self { name, child, lines, log })
     }
 
     /// The address that follows `before` in the line by which the process says that it is ready.
@@ -67,11 +62,7 @@ impl Process {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!(
-                        "{} is not ready after {PATIENCE:?}\n{}",
-                        self.name,
-                        self.last_words()
-                    )
+                    bail!("{} is not ready after {PATIENCE:?}\n{}", self.name, self.last_words())
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     bail!("{} has ended\n{}", self.name, self.last_words())
@@ -103,11 +94,7 @@ impl Process {
     pub(crate) fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!(
-                "{} has ended with {status}\n{}",
-                self.name,
-                self.last_words()
-            ),
+            Some(status) => bail!("{} has ended with {status}\n{}", self.name, self.last_words()),
         }
     }
 

@@ -77,22 +77,12 @@ fn order_summary(event: Event<Order>, context: Context<Config>) -> Result<Verdic
 }
 
 fn line(item: &Item) -> Result<Line<'_>> {
-    let total_cents = item
-        .quantity
-        .checked_mul(item.unit_price_cents)
-        .ok_or_else(too_large)?;
-    Ok(Line {
-        sku: &item.sku,
-        name: &item.name,
-        quantity: item.quantity,
-        total_cents,
-    })
+    let total_cents = item.quantity.checked_mul(item.unit_price_cents).ok_or_else(too_large)?;
+    Ok(Line { sku: &item.sku, name: &item.name, quantity: item.quantity, total_cents })
 }
 
 fn sum(mut numbers: impl Iterator<Item = u64>) -> Result<u64> {
-    numbers
-        .try_fold(0_u64, u64::checked_add)
-        .ok_or_else(too_large)
+    numbers.try_fold(0_u64, u64::checked_add).ok_or_else(too_large)
 }
 
 /// The order itself is wrong, so no retry and no correction of the plugin would help.
