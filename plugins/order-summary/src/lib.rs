@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the plugin reads of an order; everything else is left out.
 #[derive(Debug, Deserialize)]
-struct Order {
+pub struct Order {
     id: String,
     customer: Customer,
     /// ISO 4217, such as `EUR`.
@@ -30,7 +30,7 @@ struct Item {
 /// The plugin's config: `{"include_lines": true}`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Config {
+pub struct Config {
     /// Whether the summary has a line for each item.
     include_lines: bool,
 }
@@ -60,7 +60,7 @@ struct Line<'a> {
 
 /// Sums an order up: who ordered, how many pieces, and what they come to.
 #[transform]
-fn order_summary(event: Event<Order>, context: Context<Config>) -> Result<Verdict> {
+pub fn order_summary(event: Event<Order>, context: Context<Config>) -> Result<Verdict> {
     let order = &event.payload;
     let lines = order.items.iter().map(line).collect::<Result<Vec<_>>>()?;
     let quantity = sum(lines.iter().map(|line| line.quantity))?;
