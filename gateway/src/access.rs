@@ -12,16 +12,12 @@ use crate::snapshot::{Current, Tenant};
 /// # Errors
 /// A problem when there is no key, or it is nobody's.
 pub fn authenticate(current: &Current, headers: &HeaderMap) -> Result<Arc<Tenant>, Problem> {
-    let credentials = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+    let credentials = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let key = credentials
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let Some((_, key)) = key else {
-        return Err(Problem::missing_key(
-            "send the header `Authorization: Bearer KEY`",
-        ));
+        return Err(Problem::missing_key("send the header `Authorization: Bearer KEY`"));
     };
     let snapshot = current.load();
     snapshot.tenant_of_key(key.trim()).cloned().ok_or_else(|| {

@@ -32,11 +32,7 @@ pub fn routes(current: Current, store: Arc<dyn Store>, drain: Drain) -> Router {
         .route("/v1/events/{id}", get(event))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(Arc::new(Admin {
-            current,
-            store,
-            drain,
-        }))
+        .with_state(Arc::new(Admin { current, store, drain }))
 }
 
 /// Ready: the store answers, and no shutdown has begun.
@@ -62,11 +58,7 @@ async fn event(
     let tenant = authenticate(&admin.current, &headers)?;
     let missing = || Problem::not_found(format!("there is no event with the id {id:?}"));
     let parsed = EventId::parse(&id).map_err(|_| missing())?;
-    let found = admin
-        .store
-        .event(Arc::clone(tenant.name()), parsed)
-        .await
-        .map_err(unavailable)?;
+    let found = admin.store.event(Arc::clone(tenant.name()), parsed).await.map_err(unavailable)?;
     let record = found.ok_or_else(missing)?;
     let body = serde_json::to_vec(&EventView::new(&record, &admin.current.load()))
         .map_err(|error| unavailable(StoreError::new(error)))?;
@@ -157,10 +149,7 @@ impl<'a> EventView<'a> {
 impl<'a> DeliveryView<'a> {
     fn new(record: &EventRecord, delivery: &'a DeliveryRecord, snapshot: &Snapshot) -> Self {
         let webhook = snapshot.webhook(&delivery.webhook);
-        let plugins = delivery
-            .chain
-            .split(',')
-            .filter_map(|plugin| plugin.split_once('@'));
+        let plugins = delivery.chain.split(',').filter_map(|plugin| plugin.split_once('@'));
         Self {
             id: delivery.id.to_string(),
             webhook: WebhookView {
@@ -172,15 +161,8 @@ impl<'a> DeliveryView<'a> {
             state: delivery.state.as_str(),
             reason: delivery.reason.as_deref(),
             next_attempt_at: delivery.due_at,
-            plugins: plugins
-                .map(|(name, version)| PluginView { name, version })
-                .collect(),
-            attempts: delivery
-                .attempts
-                .iter()
-                .zip(1..)
-                .map(AttemptView::new)
-                .collect(),
+            plugins: plugins.map(|(name, version)| PluginView { name, version }).collect(),
+            attempts: delivery.attempts.iter().zip(1..).map(AttemptView::new).collect(),
         }
     }
 }
@@ -203,10 +185,7 @@ impl<'a> AttemptView<'a> {
 }
 
 /// Attempts are short enough that no microsecond is lost.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "up to 2^53 microseconds, 285 years, are exact"
-)]
+#[expect(clippy::cast_precision_loss, reason = "up to 2^53 microseconds, 285 years, are exact")]
 fn milliseconds(micros: u64) -> f64 {
     micros as f64 / 1e3
 }

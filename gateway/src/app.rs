@@ -122,25 +122,12 @@ pub struct Report {
 /// When the configuration is wrong, or the plugin engine cannot be set up.
 pub async fn check(path: &Path, environment: &Environment) -> Result<Report, AppError> {
     let config = Config::load(path, environment).map_err(app_error)?;
-    let webhooks = config
-        .tenants
-        .iter()
-        .map(|tenant| tenant.webhooks.len())
-        .sum::<usize>();
+    let webhooks = config.tenants.iter().map(|tenant| tenant.webhooks.len()).sum::<usize>();
     let mut report = Report::default();
-    report.notes.push(format!(
-        "{} tenants, {webhooks} webhooks",
-        config.tenants.len()
-    ));
-    for tenant in config
-        .tenants
-        .iter()
-        .filter(|tenant| tenant.keys.is_empty())
-    {
+    report.notes.push(format!("{} tenants, {webhooks} webhooks", config.tenants.len()));
+    for tenant in config.tenants.iter().filter(|tenant| tenant.keys.is_empty()) {
         let name = &tenant.name;
-        report.problems.push(format!(
-            "tenant `{name}` has no keys: nobody can send events for it"
-        ));
+        report.problems.push(format!("tenant `{name}` has no keys: nobody can send events for it"));
     }
     let runtime = Runtime::new(config.transform).map_err(app_error)?;
     let current = Current::new(Snapshot::new(config.tenants, PluginSet::default()));
@@ -150,16 +137,10 @@ pub async fn check(path: &Path, environment: &Environment) -> Result<Report, App
     for (key, plugin) in reloader.loaded() {
         let described = plugin.description();
         let version = plugin.version().short();
-        report
-            .notes
-            .push(format!("plugin {key} {} ({version})", described.version));
+        report.notes.push(format!("plugin {key} {} ({version})", described.version));
     }
     for (key, rejection) in reloader.rejections() {
-        report.problems.push(format!(
-            "plugin {key} in {}: {}",
-            dir.display(),
-            rejection.reason
-        ));
+        report.problems.push(format!("plugin {key} in {}: {}", dir.display(), rejection.reason));
     }
     for (plugin, webhook) in current.load().missing_plugins() {
         report.problems.push(format!(

@@ -116,9 +116,7 @@ pub fn parse_manifest(
     max_memory_bytes: usize,
 ) -> Result<transform::Limits, Errors> {
     Reader::new(Path::new(""), &Environment::default()).read(text, |root| {
-        root.section("limits", |section| {
-            limits(section, defaults, max_memory_bytes)
-        })
+        root.section("limits", |section| limits(section, defaults, max_memory_bytes))
     })
 }
 
@@ -132,9 +130,7 @@ fn read_file(path: &Path) -> Result<String, Errors> {
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
-        Errors::of_file(format!(
-            "is not UTF-8 text: byte {good} is not part of any character"
-        ))
+        Errors::of_file(format!("is not UTF-8 text: byte {good} is not part of any character"))
     })
 }
 
@@ -146,13 +142,9 @@ fn config(root: &mut Section<'_>) -> Config {
     let ingest = ingest(root);
     let (deliver, pipeline) = root.section("delivery", delivery);
     let cache_dir = data_dir.join("plugin-cache");
-    let (transform, reload) = root.section("plugins", |section| {
-        plugins(section, plugins_dir, cache_dir)
-    });
-    let around = Surroundings {
-        deliver: &deliver,
-        pipeline: &pipeline,
-    };
+    let (transform, reload) =
+        root.section("plugins", |section| plugins(section, plugins_dir, cache_dir));
+    let around = Surroundings { deliver: &deliver, pipeline: &pipeline };
     let tenants = tenants(root, &around);
     Config {
         telemetry,
@@ -176,16 +168,12 @@ fn path(section: &mut Section<'_>, key: &'static str, default: &str) -> PathBuf 
 fn shutdown(root: &mut Section<'_>) -> shutdown::Config {
     let default = shutdown::Config::default();
     let grace = root.optional("shutdown_grace", duration(Duration::ZERO..=DAY));
-    shutdown::Config {
-        grace: grace.unwrap_or(default.grace),
-    }
+    shutdown::Config { grace: grace.unwrap_or(default.grace) }
 }
 
 fn telemetry(log: &mut Section<'_>) -> telemetry::Config {
-    const FORMATS: &[(&str, telemetry::Format)] = &[
-        ("human", telemetry::Format::Human),
-        ("json", telemetry::Format::Json),
-    ];
+    const FORMATS: &[(&str, telemetry::Format)] =
+        &[("human", telemetry::Format::Human), ("json", telemetry::Format::Json)];
     let filter = |text: &str| match telemetry::check_filter(text) {
         Ok(()) => Ok(text.to_owned()),
         Err(error) => Err(format!(
@@ -194,12 +182,8 @@ fn telemetry(log: &mut Section<'_>) -> telemetry::Config {
     };
     let default = telemetry::Config::default();
     telemetry::Config {
-        format: log
-            .optional("format", choice(FORMATS))
-            .unwrap_or(default.format),
-        filter: log
-            .optional("filter", parsed(filter))
-            .unwrap_or(default.filter),
+        format: log.optional("format", choice(FORMATS)).unwrap_or(default.format),
+        filter: log.optional("filter", parsed(filter)).unwrap_or(default.filter),
     }
 }
 
@@ -215,20 +199,15 @@ fn ingest(root: &mut Section<'_>) -> ingest::Config {
             .optional("max_events", count(1..=1_000_000))
             .unwrap_or(default.max_events),
         // Plugins parse by recursion, most of them with serde_json, which gives up at 128.
-        max_depth: section
-            .optional("max_depth", count(1..=127))
-            .unwrap_or(default.max_depth),
+        max_depth: section.optional("max_depth", count(1..=127)).unwrap_or(default.max_depth),
     })
 }
 
 fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
     let default = deliver::Config::default();
-    let networks = section.list("allow_networks", "strings", |item| {
-        Some(item.read(parsed(network))?.0)
-    });
-    let hosts = section.list("allow_hosts", "strings", |item| {
-        Some(item.read(parsed(host))?.0)
-    });
+    let networks =
+        section.list("allow_networks", "strings", |item| Some(item.read(parsed(network))?.0));
+    let hosts = section.list("allow_hosts", "strings", |item| Some(item.read(parsed(host))?.0));
     let deliver = deliver::Config {
         timeout: section
             .optional("timeout", duration(MILLISECOND..=HOUR))
@@ -277,26 +256,16 @@ fn plugins(
         .unwrap_or(MAX_MEMORY_BYTES);
     let default = transform::Limits::default();
     let transform = transform::Config {
-        instances: section
-            .optional("instances", count(1..=100_000))
-            .unwrap_or(INSTANCES),
-        max_file_bytes: section
-            .optional("max_file_bytes", size(1..=GIB))
-            .unwrap_or(MAX_FILE_BYTES),
-        limits: section.section("limits", |section| {
-            limits(section, &default, max_memory_bytes)
-        }),
+        instances: section.optional("instances", count(1..=100_000)).unwrap_or(INSTANCES),
+        max_file_bytes: section.optional("max_file_bytes", size(1..=GIB)).unwrap_or(MAX_FILE_BYTES),
+        limits: section.section("limits", |section| limits(section, &default, max_memory_bytes)),
         max_memory_bytes,
         cache_dir,
     };
     let reload = reload::Config {
         plugins_dir,
-        settle: section
-            .optional("settle", duration(Duration::ZERO..=MINUTE))
-            .unwrap_or(SETTLE),
-        poll: section
-            .optional("poll", duration(100 * MILLISECOND..=HOUR))
-            .unwrap_or(POLL),
+        settle: section.optional("settle", duration(Duration::ZERO..=MINUTE)).unwrap_or(SETTLE),
+        poll: section.optional("poll", duration(100 * MILLISECOND..=HOUR)).unwrap_or(POLL),
     };
     (transform, reload)
 }
@@ -318,25 +287,15 @@ fn limits(
         Ok(bytes)
     });
     transform::Limits {
-        time: section
-            .optional("time", duration(MILLISECOND..=10 * MINUTE))
-            .unwrap_or(default.time),
+        time: section.optional("time", duration(MILLISECOND..=10 * MINUTE)).unwrap_or(default.time),
         // The default gives way where the operator allows less.
         memory_bytes: memory.unwrap_or(default.memory_bytes.min(max_memory_bytes)),
         output_bytes: section
             .optional("output_bytes", size(1..=GIB))
             .unwrap_or(default.output_bytes),
-        parts: section
-            .optional("parts", count(1..=10_000))
-            .unwrap_or(default.parts),
-        headers: section
-            .optional("headers", count(0..=1_000))
-            .unwrap_or(default.headers),
-        log_lines: section
-            .optional("log_lines", count(0..=10_000))
-            .unwrap_or(default.log_lines),
-        log_bytes: section
-            .optional("log_bytes", size(0..=16 * MIB))
-            .unwrap_or(default.log_bytes),
+        parts: section.optional("parts", count(1..=10_000)).unwrap_or(default.parts),
+        headers: section.optional("headers", count(0..=1_000)).unwrap_or(default.headers),
+        log_lines: section.optional("log_lines", count(0..=10_000)).unwrap_or(default.log_lines),
+        log_bytes: section.optional("log_bytes", size(0..=16 * MIB)).unwrap_or(default.log_bytes),
     }
 }

@@ -184,13 +184,8 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Pending,
-        Self::Retrying,
-        Self::Delivered,
-        Self::Dropped,
-        Self::Dead,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Retrying, Self::Delivered, Self::Dropped, Self::Dead];
 
     /// The state's name in the API and in the store.
     #[must_use]
@@ -238,10 +233,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of this kind.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-        }
+        Self { kind, message: message.into() }
     }
 }
 

@@ -173,10 +173,7 @@ pub fn to_microsecond(time: Timestamp) -> Timestamp {
 /// Whether `name` can stand between the full stops of an event type.
 #[must_use]
 pub fn is_type_name(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 /// Why a name is refused: a phrase that follows the field's name.
@@ -199,14 +196,8 @@ mod tests {
     fn generated_ids_ascend_and_hold_no_full_stop() {
         let ids: Vec<_> = (0..1000).map(|_| EventId::generate()).collect();
         assert!(ids.is_sorted());
-        assert!(
-            ids.iter()
-                .all(|id| id.as_str().len() == 36 && !id.as_str().contains('.'))
-        );
-        assert!(
-            ids.iter()
-                .all(|id| EventId::parse(id.as_str()).as_ref() == Ok(id))
-        );
+        assert!(ids.iter().all(|id| id.as_str().len() == 36 && !id.as_str().contains('.')));
+        assert!(ids.iter().all(|id| EventId::parse(id.as_str()).as_ref() == Ok(id)));
     }
 
     #[test]
@@ -214,11 +205,7 @@ mod tests {
         let generated = EventId::generate();
         assert_eq!(generated.of_part(1), generated.as_str());
         assert_eq!(generated.of_part(2), format!("{generated}-2"));
-        assert!(
-            EventId::parse(&generated.of_part(2))
-                .unwrap()
-                .looks_like_part()
-        );
+        assert!(EventId::parse(&generated.of_part(2)).unwrap().looks_like_part());
 
         let given = EventId::parse("order-2").unwrap();
         assert!(!given.looks_like_part());

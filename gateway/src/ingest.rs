@@ -63,14 +63,8 @@ struct Ingest {
 
 /// `POST /v1/events`.
 pub fn routes(config: Config, current: Current, pipeline: Pipeline) -> Router {
-    let ingest = Arc::new(Ingest {
-        config,
-        current,
-        pipeline,
-    });
-    Router::new()
-        .route("/v1/events", post(accept))
-        .with_state(ingest)
+    let ingest = Arc::new(Ingest { config, current, pipeline });
+    Router::new().route("/v1/events", post(accept)).with_state(ingest)
 }
 
 /// The answer to accepted events.
@@ -88,20 +82,14 @@ async fn accept(
     check_content_type(&parts.headers)?;
     let key = idempotency_key(&parts.headers)?;
     let body = read(body, ingest.config.max_body_bytes).await?;
-    let events = body::parse(&body, &ingest.config, tenant.name(), to_microsecond(Timestamp::now()))?;
+    let events =
+        body::parse(&body, &ingest.config, tenant.name(), to_microsecond(Timestamp::now()))?;
     let ids: Vec<_> = events.iter().map(|(event, _)| event.id.clone()).collect();
-    let idempotency = key.map(|key| Idempotency {
-        key,
-        fingerprint: Digest::of(&body),
-    });
-    let accepted = ingest
-        .pipeline
-        .accept(tenant, events, idempotency)
-        .await
-        .map_err(|error| {
-            tracing::error!(%error, "events cannot be kept");
-            Problem::store_unavailable("nothing was accepted; send the request again later")
-        })?;
+    let idempotency = key.map(|key| Idempotency { key, fingerprint: Digest::of(&body) });
+    let accepted = ingest.pipeline.accept(tenant, events, idempotency).await.map_err(|error| {
+        tracing::error!(%error, "events cannot be kept");
+        Problem::store_unavailable("nothing was accepted; send the request again later")
+    })?;
     match accepted {
         Accepted::Stored(events) => Ok(answer(events, false)),
         Accepted::Repeated(events) => Ok(answer(events, true)),
@@ -121,12 +109,8 @@ async fn accept(
 fn answer(events: Vec<AcceptedEvent>, repeated: bool) -> Response<Body> {
     // Ids and numbers always become JSON.
     let body = serde_json::to_vec(&Answer { events }).unwrap_or_default();
-    let mut response = (
-        StatusCode::ACCEPTED,
-        [(header::CONTENT_TYPE, "application/json")],
-        body,
-    )
-        .into_response();
+    let mut response =
+        (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], body).into_response();
     if repeated {
         let value = HeaderValue::from_static("true");
         response.headers_mut().insert("idempotent-replayed", value);
@@ -168,11 +152,7 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(format!(
             "the body is larger than {limit} bytes (`ingest.max_body_bytes`); send fewer events at once"
         ))),
-        Ok(Err(error)) => Err(Problem::invalid_request(format!(
-            "the body broke off: {error}"
-        ))),
-        Err(_) => Err(Problem::request_timeout(format!(
-            "the body took over {BODY_TIMEOUT:?}"
-        ))),
+        Ok(Err(error)) => Err(Problem::invalid_request(format!("the body broke off: {error}"))),
+        Err(_) => Err(Problem::request_timeout(format!("the body took over {BODY_TIMEOUT:?}"))),
     }
 }

@@ -37,11 +37,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            max_ready: 10_000,
-            concurrency: 1_024,
-            webhook_concurrency: 256,
-        }
+        Self { max_ready: 10_000, concurrency: 1_024, webhook_concurrency: 256 }
     }
 }
 
@@ -69,13 +65,8 @@ impl Pipeline {
         drain: Drain,
     ) -> Self {
         let ready = Ready::new(config);
-        let pipeline = Self(Arc::new(Inner {
-            store,
-            current,
-            client,
-            ready,
-            alarm: Alarm::default(),
-        }));
+        let pipeline =
+            Self(Arc::new(Inner { store, current, client, ready, alarm: Alarm::default() }));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         pipeline
     }
@@ -115,27 +106,16 @@ impl Pipeline {
                 let (deliveries, jobs) = self.route(tenant, &event);
                 all_in_hand &= deliveries.len() == jobs.len();
                 fresh.push(jobs);
-                NewEvent {
-                    event,
-                    given_id,
-                    deliveries,
-                }
+                NewEvent { event, given_id, deliveries }
             })
             .collect();
         let accepted_at = Timestamp::now();
         let tenant = Arc::clone(tenant.name());
-        let submission = Submission {
-            tenant,
-            accepted_at,
-            idempotency,
-            events,
-        };
+        let submission = Submission { tenant, accepted_at, idempotency, events };
         let accepted = self.0.store.accept(submission).await?;
         if let Accepted::Stored(answers) = &accepted {
             // The jobs of what was not kept give their slots back.
-            let kept = answers
-                .iter()
-                .map(|answer| answer.status == AcceptedStatus::Accepted);
+            let kept = answers.iter().map(|answer| answer.status == AcceptedStatus::Accepted);
             let jobs = fresh.into_iter().zip(kept).filter(|(_, kept)| *kept);
             self.begin(jobs.flat_map(|(jobs, _)| jobs));
             if !all_in_hand {
@@ -152,31 +132,14 @@ impl Pipeline {
             .route(&event.event_type)
             .map(|webhook| {
                 let id = DeliveryId::generate();
-                let slot = self
-                    .0
-                    .ready
-                    .reserve(&webhook.id, webhook.definition.concurrency);
+                let slot = self.0.ready.reserve(&webhook.id, webhook.definition.concurrency);
                 let in_hand = slot.is_some();
                 if let Some(slot) = slot {
                     let webhook = webhook.id.clone();
-                    let delivery = Delivery {
-                        id,
-                        webhook,
-                        part: 1,
-                        attempts: 0,
-                        request: None,
-                    };
-                    jobs.push(Job {
-                        event: Arc::clone(event),
-                        delivery,
-                        slot,
-                    });
+                    let delivery = Delivery { id, webhook, part: 1, attempts: 0, request: None };
+                    jobs.push(Job { event: Arc::clone(event), delivery, slot });
                 }
-                NewDelivery {
-                    id,
-                    webhook: webhook.id.clone(),
-                    in_hand,
-                }
+                NewDelivery { id, webhook: webhook.id.clone(), in_hand }
             })
             .collect();
         (deliveries, jobs)
@@ -191,15 +154,8 @@ impl Pipeline {
     /// Starts waiting jobs as long as more may run.
     fn pump(&self) {
         while let Some(job) = self.0.ready.next() {
-            let Job {
-                event,
-                delivery,
-                slot,
-            } = job;
-            let under_way = UnderWay {
-                slot: Some(slot),
-                pipeline: self.clone(),
-            };
+            let Job { event, delivery, slot } = job;
+            let under_way = UnderWay { slot: Some(slot), pipeline: self.clone() };
             let pipeline = self.clone();
             tokio::spawn(async move {
                 dispatch::run(&pipeline, event, delivery).await;

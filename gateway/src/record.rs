@@ -228,9 +228,7 @@ pub struct StoreError {
 impl StoreError {
     /// An error with this message.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self {
-            message: message.to_string().into(),
-        }
+        Self { message: message.to_string().into() }
     }
 }
 

@@ -68,11 +68,7 @@ impl Reloader {
     /// A reloader that has not looked yet.
     #[must_use]
     pub fn new(config: Config, runtime: Runtime) -> Self {
-        Self {
-            config,
-            runtime,
-            entries: BTreeMap::new(),
-        }
+        Self { config, runtime, entries: BTreeMap::new() }
     }
 
     /// What it watches.
@@ -88,10 +84,8 @@ impl Reloader {
                 return;
             };
             self.forget_removed(&found, current);
-            let changed: Vec<_> = found
-                .into_iter()
-                .filter(|(key, found)| self.is_new(key, found))
-                .collect();
+            let changed: Vec<_> =
+                found.into_iter().filter(|(key, found)| self.is_new(key, found)).collect();
             if changed.is_empty() {
                 return;
             }
@@ -101,10 +95,7 @@ impl Reloader {
             };
             for (key, found) in changed {
                 // What still changes is looked at again in the next round.
-                if again
-                    .get(&key)
-                    .is_some_and(|again| again.state == found.state)
-                {
+                if again.get(&key).is_some_and(|again| again.state == found.state) {
                     self.read(key, &found, current).await;
                 }
             }
@@ -113,16 +104,12 @@ impl Reloader {
 
     /// The files that are not run, and why.
     pub fn rejections(&self) -> impl Iterator<Item = (&PluginKey, &Rejection)> {
-        self.entries
-            .iter()
-            .filter_map(|(key, entry)| Some((key, entry.rejected.as_ref()?)))
+        self.entries.iter().filter_map(|(key, entry)| Some((key, entry.rejected.as_ref()?)))
     }
 
     /// The plugins that are loaded.
     pub fn loaded(&self) -> impl Iterator<Item = (&PluginKey, &Arc<Plugin>)> {
-        self.entries
-            .iter()
-            .filter_map(|(key, entry)| Some((key, &entry.loaded.as_ref()?.0)))
+        self.entries.iter().filter_map(|(key, entry)| Some((key, &entry.loaded.as_ref()?.0)))
     }
 
     async fn look(&self) -> Option<BTreeMap<PluginKey, Found>> {
@@ -144,12 +131,8 @@ impl Reloader {
 
     /// Forgets plugins whose files are gone, unless webhooks still use them.
     fn forget_removed(&mut self, found: &BTreeMap<PluginKey, Found>, current: &Current) {
-        let gone: Vec<_> = self
-            .entries
-            .keys()
-            .filter(|key| !found.contains_key(key))
-            .cloned()
-            .collect();
+        let gone: Vec<_> =
+            self.entries.keys().filter(|key| !found.contains_key(key)).cloned().collect();
         for key in gone {
             let users = current.load().users_of(&key);
             let Some(entry) = self.entries.get_mut(&key) else {
@@ -188,14 +171,7 @@ impl Reloader {
             Err(error) => {
                 entry.seen = Some(found.state.clone());
                 let content = (Digest::of(b""), Digest::of(b""));
-                return reject(
-                    &key,
-                    entry,
-                    Rejection {
-                        content,
-                        reason: error.to_string(),
-                    },
-                );
+                return reject(&key, entry, Rejection { content, reason: error.to_string() });
             }
         };
         entry.seen = Some(found.state.clone());
@@ -211,11 +187,9 @@ impl Reloader {
             self.runtime.default_limits(),
             self.runtime.max_memory_bytes(),
         ) {
-            Ok(limits) => self
-                .runtime
-                .load(&key.name, bytes, limits)
-                .await
-                .map_err(|error| error.to_string()),
+            Ok(limits) => {
+                self.runtime.load(&key.name, bytes, limits).await.map_err(|error| error.to_string())
+            }
             Err(errors) => Err(format!("its {}.toml is wrong: {errors}", key.name)),
         };
         match loaded {
@@ -233,25 +207,17 @@ impl Reloader {
     }
 
     fn publish(&self, current: &Current) {
-        let plugins: PluginSet = self
-            .loaded()
-            .map(|(key, plugin)| (key.clone(), Arc::clone(plugin)))
-            .collect();
+        let plugins: PluginSet =
+            self.loaded().map(|(key, plugin)| (key.clone(), Arc::clone(plugin))).collect();
         current.store(current.load().with_plugins(plugins));
     }
 }
 
 /// Keeps what runs, and reports the new content once.
 fn reject(key: &PluginKey, entry: &mut Entry, rejection: Rejection) {
-    let known = entry
-        .rejected
-        .as_ref()
-        .is_some_and(|known| known.content == rejection.content);
+    let known = entry.rejected.as_ref().is_some_and(|known| known.content == rejection.content);
     if !known {
-        let kept = entry
-            .loaded
-            .as_ref()
-            .map(|(plugin, _)| plugin.version().short());
+        let kept = entry.loaded.as_ref().map(|(plugin, _)| plugin.version().short());
         tracing::warn!(plugin = %key, kept, reason = rejection.reason, "plugin rejected");
     }
     entry.rejected = Some(rejection);

@@ -75,20 +75,13 @@ struct Node<T> {
 
 impl<T> Default for Node<T> {
     fn default() -> Self {
-        Self {
-            names: HashMap::new(),
-            star: None,
-            exact: Vec::new(),
-            rest: Vec::new(),
-        }
+        Self { names: HashMap::new(), star: None, exact: Vec::new(), rest: Vec::new() }
     }
 }
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self {
-            root: Node::default(),
-        }
+        Self { root: Node::default() }
     }
 }
 

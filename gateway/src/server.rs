@@ -30,10 +30,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub async fn run(listener: TcpListener, routes: Router, drain: Drain) {
     let routes = routes
         .fallback(|uri: Uri| async move {
-            Problem::not_found(format!(
-                "there is no {:?}; see the README for the API",
-                uri.path()
-            ))
+            Problem::not_found(format!("there is no {:?}; see the README for the API", uri.path()))
         })
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
             Problem::method_not_allowed(format!("{:?} does not take {method}", uri.path()))

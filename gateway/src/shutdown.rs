@@ -13,9 +13,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            grace: Duration::from_secs(20),
-        }
+        Self { grace: Duration::from_secs(20) }
     }
 }
 
@@ -38,22 +36,14 @@ pub struct Drain {
 pub fn channel() -> (Trigger, Drain) {
     let (begin, begun) = watch::channel(false);
     let (sender, finished) = mpsc::channel(1);
-    (
-        Trigger { begin, finished },
-        Drain {
-            begun,
-            _finished: sender,
-        },
-    )
+    (Trigger { begin, finished }, Drain { begun, _finished: sender })
 }
 
 impl Trigger {
     /// Begins the shutdown and waits until every drain is dropped; false when `grace` ran out first.
     pub async fn drain(mut self, grace: Duration) -> bool {
         self.begin.send_replace(true);
-        tokio::time::timeout(grace, self.finished.recv())
-            .await
-            .is_ok()
+        tokio::time::timeout(grace, self.finished.recv()).await.is_ok()
     }
 }
 

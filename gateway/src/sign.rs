@@ -39,9 +39,8 @@ impl Secret {
         let encoded = text
             .strip_prefix("whsec_")
             .ok_or_else(|| format!("does not begin with `whsec_`; {HOW}"))?;
-        let key = STANDARD
-            .decode(encoded)
-            .map_err(|error| format!("is not base64 ({error}); {HOW}"))?;
+        let key =
+            STANDARD.decode(encoded).map_err(|error| format!("is not base64 ({error}); {HOW}"))?;
         if !(24..=64).contains(&key.len()) {
             return Err(format!("holds {} bytes; {HOW}", key.len()));
         }
@@ -80,10 +79,8 @@ pub fn signature(secrets: &[Secret], id: &str, timestamp: i64, body: &[u8]) -> O
             header.push(' ');
         }
         header.push_str("v1,");
-        STANDARD.encode_string(
-            secret.mac(id, timestamp, body).finalize().into_bytes(),
-            &mut header,
-        );
+        STANDARD
+            .encode_string(secret.mac(id, timestamp, body).finalize().into_bytes(), &mut header);
     }
     Some(header)
 }
@@ -93,17 +90,11 @@ pub fn signature(secrets: &[Secret], id: &str, timestamp: i64, body: &[u8]) -> O
 /// # Errors
 /// Why the request is not to be trusted.
 pub fn verify(secrets: &[Secret], request: &Signed<'_>, now: i64) -> Result<(), Untrusted> {
-    let timestamp: i64 = request
-        .timestamp
-        .parse()
-        .map_err(|_| Untrusted::BadTimestamp)?;
+    let timestamp: i64 = request.timestamp.parse().map_err(|_| Untrusted::BadTimestamp)?;
     if now.abs_diff(timestamp) > TOLERANCE_SECS.unsigned_abs() {
         return Err(Untrusted::OutsideTolerance);
     }
-    let listed = request
-        .signature
-        .split(' ')
-        .filter_map(|item| item.strip_prefix("v1,"));
+    let listed = request.signature.split(' ').filter_map(|item| item.strip_prefix("v1,"));
     for signature in listed.filter_map(|encoded| STANDARD.decode(encoded).ok()) {
         for secret in secrets {
             let mac = secret.mac(request.id, timestamp, request.body);
@@ -171,10 +162,7 @@ mod tests {
             1_614_265_330,
             br#"{"test": 2432232314}"#,
         );
-        assert_eq!(
-            header.as_deref(),
-            Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
-        );
+        assert_eq!(header.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
     }
 
     #[test]
@@ -195,12 +183,7 @@ mod tests {
     #[test]
     fn verifies_what_it_signed_and_nothing_else() {
         let header = signature(&[secret(SECRET)], "evt_1", 1000, b"body").unwrap();
-        let good = Signed {
-            id: "evt_1",
-            timestamp: "1000",
-            signature: &header,
-            body: b"body",
-        };
+        let good = Signed { id: "evt_1", timestamp: "1000", signature: &header, body: b"body" };
         let secrets = [secret(OTHER), secret(SECRET)];
         assert_eq!(verify(&secrets, &good, 1000 + TOLERANCE_SECS), Ok(()));
         assert_eq!(verify(&secrets[..1], &good, 1000), Err(Untrusted::NoMatch));
@@ -209,33 +192,14 @@ mod tests {
             Err(Untrusted::OutsideTolerance)
         );
         for bad in [
-            Signed {
-                id: "evt_2",
-                ..good
-            },
-            Signed {
-                timestamp: "1001",
-                ..good
-            },
-            Signed {
-                body: b"Body",
-                ..good
-            },
-            Signed {
-                signature: "v1,AAAA v2,x",
-                ..good
-            },
+            Signed { id: "evt_2", ..good },
+            Signed { timestamp: "1001", ..good },
+            Signed { body: b"Body", ..good },
+            Signed { signature: "v1,AAAA v2,x", ..good },
         ] {
-            assert_eq!(
-                verify(&secrets, &bad, 1000),
-                Err(Untrusted::NoMatch),
-                "{bad:?}"
-            );
+            assert_eq!(verify(&secrets, &bad, 1000), Err(Untrusted::NoMatch), "{bad:?}");
         }
-        let bad = Signed {
-            timestamp: "soon",
-            ..good
-        };
+        let bad = Signed { timestamp: "soon", ..good };
         assert_eq!(verify(&secrets, &bad, 1000), Err(Untrusted::BadTimestamp));
     }
 
@@ -254,10 +218,7 @@ mod tests {
         ] {
             let message = Secret::parse(bad).unwrap_err();
             assert!(message.contains(why), "{message}");
-            assert!(
-                !message.contains("hunter") && !message.contains("aHVudG"),
-                "{message}"
-            );
+            assert!(!message.contains("hunter") && !message.contains("aHVudG"), "{message}");
         }
         assert_eq!(format!("{:?}", secret(SECRET)), "Secret(…)");
     }

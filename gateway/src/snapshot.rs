@@ -50,10 +50,7 @@ impl Tenant {
 
     /// The webhooks that get events of this type, in the order they were declared.
     pub fn route(&self, event_type: &EventType) -> impl Iterator<Item = &Arc<Webhook>> {
-        self.index
-            .find(event_type)
-            .into_iter()
-            .filter_map(|target| self.webhooks.get(target))
+        self.index.find(event_type).into_iter().filter_map(|target| self.webhooks.get(target))
     }
 }
 
@@ -79,27 +76,17 @@ impl Snapshot {
             let keys = definition.keys.clone();
             let tenant = Arc::new(compile(definition));
             for webhook in &tenant.webhooks {
-                declared
-                    .webhooks
-                    .insert(webhook.id.clone(), Arc::clone(webhook));
+                declared.webhooks.insert(webhook.id.clone(), Arc::clone(webhook));
             }
-            declared
-                .keys
-                .extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
+            declared.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
         }
-        Self {
-            declared: Arc::new(declared),
-            plugins,
-        }
+        Self { declared: Arc::new(declared), plugins }
     }
 
     /// The same declarations with other plugins.
     #[must_use]
     pub fn with_plugins(&self, plugins: PluginSet) -> Self {
-        Self {
-            declared: Arc::clone(&self.declared),
-            plugins,
-        }
+        Self { declared: Arc::clone(&self.declared), plugins }
     }
 
     /// The plugins.
@@ -129,11 +116,7 @@ impl Snapshot {
             .webhooks
             .values()
             .filter(|webhook| webhook.chain.iter().any(|(name, _)| *name == key.name))
-            .filter(|webhook| {
-                key.tenant
-                    .as_ref()
-                    .is_none_or(|tenant| **tenant == *webhook.tenant)
-            })
+            .filter(|webhook| key.tenant.as_ref().is_none_or(|tenant| **tenant == *webhook.tenant))
             .map(|webhook| format!("{}/{}", webhook.tenant, webhook.definition.name))
             .collect();
         users.sort();
@@ -150,10 +133,7 @@ impl Snapshot {
                 let message = format!("the plugin `{name}` is not loaded");
                 Failure::new(FailureKind::PluginMissing, message)
             })?;
-            Ok(Step {
-                plugin: Arc::clone(plugin),
-                config: Arc::clone(config),
-            })
+            Ok(Step { plugin: Arc::clone(plugin), config: Arc::clone(config) })
         };
         webhook.chain.iter().map(step).collect()
     }
@@ -168,10 +148,7 @@ impl Snapshot {
             .flat_map(|webhook| webhook.chain.iter().map(move |(name, _)| (webhook, name)))
             .filter(|(webhook, name)| self.plugins.find(&webhook.tenant, name).is_none())
             .map(|(webhook, name)| {
-                (
-                    name.clone(),
-                    format!("{}/{}", webhook.tenant, webhook.definition.name),
-                )
+                (name.clone(), format!("{}/{}", webhook.tenant, webhook.definition.name))
             })
             .collect();
         missing.sort();
@@ -185,10 +162,7 @@ fn compile(definition: TenantDefinition) -> Tenant {
     let mut webhooks = Vec::with_capacity(definition.webhooks.len());
     for webhook in definition.webhooks {
         if webhook.active {
-            webhook
-                .event_types
-                .iter()
-                .for_each(|glob| index.insert(glob, webhooks.len()));
+            webhook.event_types.iter().for_each(|glob| index.insert(glob, webhooks.len()));
         }
         let chain = definition
             .plugins
@@ -204,11 +178,7 @@ fn compile(definition: TenantDefinition) -> Tenant {
             chain,
         }));
     }
-    Tenant {
-        name,
-        index,
-        webhooks,
-    }
+    Tenant { name, index, webhooks }
 }
 
 /// The current snapshot. Cheap to clone; all clones see the same one.

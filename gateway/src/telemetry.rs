@@ -15,10 +15,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            format: Format::Human,
-            filter: "info".to_owned(),
-        }
+        Self { format: Format::Human, filter: "info".to_owned() }
     }
 }
 
@@ -36,22 +33,16 @@ pub enum Format {
 /// # Errors
 /// The parser's words about what is wrong with it.
 pub fn check_filter(filter: &str) -> Result<(), String> {
-    EnvFilter::try_new(filter)
-        .map(drop)
-        .map_err(|error| error.to_string())
+    EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
 }
 
 /// Sends log messages to standard error from now on. Later calls in one process change nothing.
 pub fn start(config: &Config) {
     let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // An error says that a subscriber is installed already, as in tests that start two gateways.
     drop(match config.format {
-        Format::Human => builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .try_init(),
+        Format::Human => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     });
 }

@@ -92,24 +92,9 @@ fn report_panic(info: &PanicHookInfo<'_>) {
 }
 
 fn lift_event(event: types::Event) -> (String, Event<()>) {
-    let types::Event {
-        id,
-        type_,
-        tenant,
-        timestamp,
-        payload,
-        attributes,
-        extensions,
-    } = event;
-    let event = Event {
-        id,
-        event_type: type_,
-        tenant,
-        timestamp,
-        payload: (),
-        attributes,
-        extensions,
-    };
+    let types::Event { id, type_, tenant, timestamp, payload, attributes, extensions } = event;
+    let event =
+        Event { id, event_type: type_, tenant, timestamp, payload: (), attributes, extensions };
     (payload, event)
 }
 
@@ -122,14 +107,8 @@ fn lift_context(context: types::Context) -> (String, Context<()>) {
         config,
         extensions,
     } = context;
-    let context = Context {
-        webhook_id,
-        webhook_name,
-        webhook_metadata,
-        delivery_id,
-        config: (),
-        extensions,
-    };
+    let context =
+        Context { webhook_id, webhook_name, webhook_metadata, delivery_id, config: (), extensions };
     (config, context)
 }
 
@@ -143,15 +122,7 @@ fn lower_verdict(verdict: Verdict) -> types::Verdict {
 }
 
 fn lower_outgoing(outgoing: Outgoing) -> types::Outgoing {
-    let Outgoing {
-        body,
-        content_type,
-        headers,
-        method,
-        path_suffix,
-        query,
-        extensions,
-    } = outgoing;
+    let Outgoing { body, content_type, headers, method, path_suffix, query, extensions } = outgoing;
     types::Outgoing {
         body: match body {
             Body::Text(text) => types::Body::Text(text),

@@ -9,11 +9,7 @@
 //!
 //! This file is the arithmetic, on plain numbers; `global` ties it to the memory of a wasm module.
 
-#[cfg(all(
-    target_arch = "wasm32",
-    not(target_feature = "atomics"),
-    feature = "arena"
-))]
+#[cfg(all(target_arch = "wasm32", not(target_feature = "atomics"), feature = "arena"))]
 mod global;
 
 use std::ops::Range;
@@ -160,12 +156,7 @@ mod tests {
         fn new(first: Range<usize>, step: usize, limit: usize) -> Self {
             let end = first.end;
             let first = Some(first);
-            Self {
-                first,
-                end,
-                step,
-                limit,
-            }
+            Self { first, end, step, limit }
         }
     }
 
@@ -275,11 +266,7 @@ mod tests {
                 (0, Some(block)) => arena.release(block.start, block.len()),
                 (1, Some(block)) => {
                     let resized = arena.resize(block.start, block.len(), size, &mut memory);
-                    let end = if resized {
-                        block.start + size
-                    } else {
-                        block.end
-                    };
+                    let end = if resized { block.start + size } else { block.end };
                     blocks.push(block.start..end);
                 }
                 (_, block) => {

@@ -96,10 +96,7 @@ impl<'de> Deserialize<'de> for AnyConfig {
 }
 
 fn value_of<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    pairs
-        .iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.as_str())
+    pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
 #[cfg(test)]
@@ -110,26 +107,19 @@ mod tests {
     #[test]
     fn attributes_and_metadata_are_found_by_name() {
         let mut event = testing::event(());
-        event
-            .attributes
-            .push(("region".to_owned(), "eu".to_owned()));
+        event.attributes.push(("region".to_owned(), "eu".to_owned()));
         assert_eq!(event.attribute("region"), Some("eu"));
         assert_eq!(event.attribute("Region"), None);
 
         let mut context = testing::context(());
-        context
-            .webhook_metadata
-            .push(("team".to_owned(), "billing".to_owned()));
+        context.webhook_metadata.push(("team".to_owned(), "billing".to_owned()));
         assert_eq!(context.metadata("team"), Some("billing"));
     }
 
     #[test]
     fn any_config_accepts_any_json() {
         for config in ["{}", "null", "[1,2]", r#"{"a":{"b":"c"}}"#] {
-            assert_eq!(
-                serde_json::from_str::<AnyConfig>(config).ok(),
-                Some(AnyConfig)
-            );
+            assert_eq!(serde_json::from_str::<AnyConfig>(config).ok(), Some(AnyConfig));
         }
     }
 }

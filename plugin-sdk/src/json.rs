@@ -49,16 +49,12 @@ impl FromStr for Pointer {
     type Err = PointerError;
 
     fn from_str(text: &str) -> Result<Self, PointerError> {
-        let refuse = |reason| PointerError {
-            pointer: text.to_owned(),
-            reason,
-        };
+        let refuse = |reason| PointerError { pointer: text.to_owned(), reason };
         if text.is_empty() {
             return Ok(Self { tokens: Vec::new() });
         }
-        let rest = text
-            .strip_prefix('/')
-            .ok_or_else(|| refuse("it does not begin with a slash"))?;
+        let rest =
+            text.strip_prefix('/').ok_or_else(|| refuse("it does not begin with a slash"))?;
         let unescape =
             |token| unescape(token).ok_or_else(|| refuse("`~` stands before `0` or `1`"));
         let tokens = rest.split('/').map(unescape).collect::<Result<_, _>>()?;
@@ -135,9 +131,7 @@ pub fn members(value: &RawValue) -> Option<Vec<(String, &RawValue)>> {
     if !value.get().starts_with('{') {
         return None;
     }
-    serde_json::Deserializer::from_str(value.get())
-        .deserialize_map(Members)
-        .ok()
+    serde_json::Deserializer::from_str(value.get()).deserialize_map(Members).ok()
 }
 
 /// The items of an array, or nothing when `value` is no array.
@@ -309,21 +303,14 @@ mod tests {
     #[test]
     fn members_and_items_keep_their_order_and_text() {
         let object: &RawValue = serde_json::from_str(r#"{"b":1.0,"a\n":[ ],"b":2}"#).unwrap();
-        let names: Vec<_> = members(object)
-            .unwrap()
-            .into_iter()
-            .map(|(key, value)| (key, value.get()))
-            .collect();
+        let names: Vec<_> =
+            members(object).unwrap().into_iter().map(|(key, value)| (key, value.get())).collect();
         let expected = [("b", "1.0"), ("a\n", "[ ]"), ("b", "2")];
         assert_eq!(names, expected.map(|(key, value)| (key.to_owned(), value)));
         assert!(items(object).is_none());
 
         let array: &RawValue = serde_json::from_str("[1e400,{}]").unwrap();
-        let texts: Vec<_> = items(array)
-            .unwrap()
-            .iter()
-            .map(|item| item.get())
-            .collect();
+        let texts: Vec<_> = items(array).unwrap().iter().map(|item| item.get()).collect();
         assert_eq!(texts, ["1e400", "{}"]);
         assert!(members(array).is_none());
     }

@@ -69,14 +69,7 @@ pub mod verdict;
 mod mismatch;
 mod transform;
 
-#[cfg(any(
-    test,
-    all(
-        target_arch = "wasm32",
-        not(target_feature = "atomics"),
-        feature = "arena"
-    )
-))]
+#[cfg(any(test, all(target_arch = "wasm32", not(target_feature = "atomics"), feature = "arena")))]
 mod arena;
 
 #[doc(hidden)]

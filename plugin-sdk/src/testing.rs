@@ -85,10 +85,7 @@ pub fn run<'a, Args>(
 /// # Errors
 ///
 /// As [`run`].
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a function is best passed by its bare name"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "a function is best passed by its bare name")]
 pub fn run_with<'a, Args>(
     transform: impl Transform<'a, Args>,
     event: Event<&'a str>,

@@ -83,10 +83,7 @@ impl<E: Into<Failure>> IntoVerdict for Result<Verdict, E> {
 /// # Errors
 ///
 /// Those of [`Transform::call`].
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a function is best passed by its bare name"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "a function is best passed by its bare name")]
 pub fn call<'a, Args>(
     transform: impl Transform<'a, Args>,
     event: Event<&'a str>,
@@ -135,10 +132,7 @@ fn read_config<'a, C: Deserialize<'a>>(context: Context<&'a str>) -> Result<Cont
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::needless_pass_by_value,
-        reason = "a transform owns its event and context"
-    )]
+    #![expect(clippy::needless_pass_by_value, reason = "a transform owns its event and context")]
 
     use serde_json::value::RawValue;
 
@@ -204,9 +198,7 @@ mod tests {
         let failure = testing::run(limited, r#"{"total":1}"#, r#"{"limit":1}"#);
         assert_eq!(
             failure,
-            Err(Failure::retry(
-                "payload does not fit: missing field `id` at line 1 column 11"
-            ))
+            Err(Failure::retry("payload does not fit: missing field `id` at line 1 column 11"))
         );
     }
 

@@ -143,8 +143,7 @@ impl Outgoing {
     /// Sets a header, in place of any value it had.
     #[must_use]
     pub fn set_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers
-            .push(HeaderChange::Set(name.into(), value.into()));
+        self.headers.push(HeaderChange::Set(name.into(), value.into()));
         self
     }
 
@@ -218,9 +217,6 @@ mod tests {
     fn a_split_into_nothing_is_refused() {
         assert_eq!(Verdict::split([]), Err(no_parts()));
         let parts = [Outgoing::text("1"), Outgoing::text("2")];
-        assert_eq!(
-            Verdict::split(parts.clone()),
-            Ok(Verdict::Forward(parts.to_vec()))
-        );
+        assert_eq!(Verdict::split(parts.clone()), Ok(Verdict::Forward(parts.to_vec())));
     }
 }

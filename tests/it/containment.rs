@@ -82,7 +82,10 @@ async fn a_missing_plugin_is_retried_and_helped_by_its_arrival() {
     assert_eq!(receiver.wait_for(1).await[0].json()["version"], "version--1");
     let deliveries = gateway.settled(&id).await;
     let first = &deliveries[0]["attempts"][0]["failure"];
-    assert_eq!((&first["kind"], &first["fault"]), (&json!("plugin_missing"), &json!("configuration")));
+    assert_eq!(
+        (&first["kind"], &first["fault"]),
+        (&json!("plugin_missing"), &json!("configuration"))
+    );
 }
 
 #[tokio::test]
@@ -90,8 +93,11 @@ async fn limits_of_a_manifest_hold() {
     let receiver = Receiver::start().await;
     let webhook = receiver.webhook("it").plugins(&[("misbehave", json!({}))]);
     let gateway = Gateway::new().webhook(webhook);
-    std::fs::write(gateway.plugins().join("misbehave.toml"), "[limits]\nparts = 2\ntime = \"5ms\"\n")
-        .unwrap();
+    std::fs::write(
+        gateway.plugins().join("misbehave.toml"),
+        "[limits]\nparts = 2\ntime = \"5ms\"\n",
+    )
+    .unwrap();
     let gateway = gateway.plugin("misbehave").start().await;
     for (data, message) in [
         (json!({ "do": "many_parts", "count": 3 }), "made 3 parts; its limit is 2"),
@@ -116,7 +122,8 @@ async fn spinning_plugins_do_not_stop_the_others() {
         .webhook(healthy)
         .start()
         .await;
-    let loops: Vec<_> = (0..40).map(|_| json!({ "type": "spin", "data": { "do": "loop" } })).collect();
+    let loops: Vec<_> =
+        (0..40).map(|_| json!({ "type": "spin", "data": { "do": "loop" } })).collect();
     let body = serde_json::Value::from(loops).to_string();
     let answer = gateway.request(body, &[]).await.unwrap();
     assert_eq!(answer.status, 202);
@@ -128,7 +135,10 @@ async fn spinning_plugins_do_not_stop_the_others() {
     for event in answer.body["events"].as_array().unwrap() {
         let deliveries = gateway.settled(event["id"].as_str().unwrap()).await;
         let kind = &deliveries[0]["attempts"][0]["failure"]["kind"];
-        assert_eq!(kind, "plugin_timeout", "time spent waiting does not count, so each got its own");
+        assert_eq!(
+            kind, "plugin_timeout",
+            "time spent waiting does not count, so each got its own"
+        );
     }
 }
 

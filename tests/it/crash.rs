@@ -31,7 +31,9 @@ impl Load {
                     while !over.load(Ordering::Relaxed) {
                         n += 1;
                         let body = json!({ "type": "load", "data": { "task": task, "n": n } });
-                        let Ok(answer) = gateway.request(body.to_string(), &[]).await else { return };
+                        let Ok(answer) = gateway.request(body.to_string(), &[]).await else {
+                            return;
+                        };
                         if answer.status == 202 {
                             let id = answer.body["events"][0]["id"].as_str().unwrap().to_owned();
                             acknowledged.lock().unwrap().insert(id);

@@ -52,7 +52,11 @@ fn every_plugin_has_a_readme_and_fixtures() {
         let folder = entry.unwrap().path();
         if folder.is_dir() {
             assert!(folder.join("README.md").exists(), "{}", folder.display());
-            assert!(folder.join("fixtures").read_dir().unwrap().count() >= 2, "{}", folder.display());
+            assert!(
+                folder.join("fixtures").read_dir().unwrap().count() >= 2,
+                "{}",
+                folder.display()
+            );
         }
     }
 }

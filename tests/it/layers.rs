@@ -26,18 +26,36 @@ const MODULES: &[(&str, &[&str])] = &[
     ("problem", &[]),
     ("access", &["problem", "snapshot"]),
     ("ingest", &["problem", "access", "pipeline", "record", "snapshot"]),
-    ("admin", &["problem", "access", "pipeline", "record", "snapshot"]),
+    ("admin", &["problem", "access", "record", "snapshot"]),
     ("server", &["problem"]),
     (
         "config",
-        &["route", "transform", "sign", "deliver", "record", "snapshot", "pipeline", "ingest", "reload"],
+        &[
+            "route",
+            "transform",
+            "sign",
+            "deliver",
+            "record",
+            "snapshot",
+            "pipeline",
+            "ingest",
+            "reload",
+        ],
     ),
     ("reload", &["transform", "snapshot", "config"]),
     (
         "app",
         &[
-            "transform", "deliver", "record", "snapshot", "pipeline", "ingest", "admin", "server",
-            "config", "reload",
+            "transform",
+            "deliver",
+            "record",
+            "snapshot",
+            "pipeline",
+            "ingest",
+            "admin",
+            "server",
+            "config",
+            "reload",
         ],
     ),
     ("cli", &["app", "config", "deliver", "sign"]),
@@ -96,7 +114,9 @@ fn imports(code: &str) -> BTreeSet<String> {
     for rest in code.split("crate::").skip(1) {
         let group = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
         for item in group.map_or(rest, |(group, _)| group).split(',') {
-            names.insert(item.trim().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect());
+            names.insert(
+                item.trim().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect(),
+            );
             if group.is_none() {
                 break;
             }
@@ -117,7 +137,6 @@ fn modules_import_just_what_stands_below_them() {
         let is_ground = GROUND.contains(&module.as_str());
         for name in imports(&code) {
             let known = rules.contains_key(name.as_str());
-            // Among the ground, a delivery speaks of its event; nothing else does.
             let ground = GROUND.contains(&name.as_str()) && !is_ground;
             if known && name != module && !ground && !allowed.contains(&name.as_str()) {
                 broken.push(format!("{} imports {name}", file.display()));
@@ -167,7 +186,9 @@ fn files_say_what_they_are_and_stay_readable() {
         if !code.starts_with("//!") {
             wrong.push(format!("{} does not begin by saying what it is", file.display()));
         }
-        if code.lines().count() > MAX_LINES {
+        let is_test = file.components().any(|part| part.as_os_str() == "tests")
+            || file.ends_with("contract.rs");
+        if code.lines().count() > MAX_LINES && !is_test {
             wrong.push(format!("{} has more than {MAX_LINES} lines", file.display()));
         }
         if file.ends_with("mod.rs") {

@@ -108,9 +108,10 @@ fn compare(case: &str, expect: &Value, deliveries: &[Value], receiver: &Receiver
         assert!(received.iter().all(|request| request.verified), "{case}");
         let mut bodies: Vec<_> = received.iter().map(|request| request.json()).collect();
         for part in parts {
-            let body = part.get("json").cloned().unwrap_or_else(|| {
-                serde_json::from_str(part["text"].as_str().unwrap()).unwrap()
-            });
+            let body = part
+                .get("json")
+                .cloned()
+                .unwrap_or_else(|| serde_json::from_str(part["text"].as_str().unwrap()).unwrap());
             let found = bodies.iter().position(|arrived| *arrived == body);
             let at = found.unwrap_or_else(|| panic!("{case}: {body} is not in {bodies:?}"));
             bodies.remove(at);

@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 /// The workspace's folder.
 #[must_use]
 pub fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// The built file of a plugin or guest.
@@ -24,10 +21,7 @@ pub fn wasm(name: &str) -> Vec<u8> {
         .join("wasm32-unknown-unknown/plugin")
         .join(format!("{}.wasm", name.replace('-', "_")));
     fs::read(&file).unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}; build the plugins with `cargo xtask wasm`",
-            file.display()
-        )
+        panic!("{}: {error}; build the plugins with `cargo xtask wasm`", file.display())
     })
 }
 
@@ -37,10 +31,7 @@ pub fn stamped(version: &str) -> Vec<u8> {
     const MARK: &[u8] = b"stamp:0000000000";
     assert_eq!(version.len(), 10, "a stamp has ten characters: {version:?}");
     let mut bytes = wasm("stamp");
-    let at = bytes
-        .windows(MARK.len())
-        .position(|window| window == MARK)
-        .expect("the stamp's mark");
+    let at = bytes.windows(MARK.len()).position(|window| window == MARK).expect("the stamp's mark");
     bytes.splice(at + "stamp:".len()..at + MARK.len(), version.bytes());
     bytes
 }

@@ -1,7 +1,7 @@
 //! A gateway: configured, started as a process, talked to over HTTP, stopped or killed.
 
-use std::future::Future;
 use std::fs::{OpenOptions, read_to_string};
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -48,10 +48,7 @@ impl Webhook {
     /// A signed webhook for all events, tried twice, a tenth of a second apart.
     #[must_use]
     pub fn new(name: &str, url: &str) -> Self {
-        let webhook = Self {
-            name: name.to_owned(),
-            settings: Vec::new(),
-        };
+        let webhook = Self { name: name.to_owned(), settings: Vec::new() };
         webhook
             .set("url", &json!(url))
             .set("event_types", &json!(["*"]))
@@ -63,8 +60,7 @@ impl Webhook {
     #[must_use]
     pub fn set(mut self, name: &str, value: &Value) -> Self {
         let begins = format!("{name} = ");
-        self.settings
-            .retain(|setting| !setting.starts_with(&begins));
+        self.settings.retain(|setting| !setting.starts_with(&begins));
         self.settings.push(format!("{begins}{}", toml(value)));
         self
     }
@@ -97,10 +93,7 @@ fn toml(value: &Value) -> String {
             format!("{{ {} }}", entries.join(", "))
         }
         Value::Array(items) => {
-            format!(
-                "[{}]",
-                items.iter().map(toml).collect::<Vec<_>>().join(", ")
-            )
+            format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
     }
@@ -184,12 +177,7 @@ impl Gateway {
         let path = self.configuration_file();
         std::fs::write(&path, self.configuration()).unwrap();
         let (child, url) = spawn(&path, &self.log()).await;
-        Running {
-            gateway: self,
-            client: client(),
-            child,
-            url,
-        }
+        Running { gateway: self, client: client(), child, url }
     }
 
     fn configuration(&self) -> String {
@@ -210,9 +198,7 @@ impl Gateway {
             lines.push(format!("[[tenants.webhooks]]\nname = \"{}\"", webhook.name));
             lines.extend(webhook.settings.iter().cloned());
         }
-        lines.push(format!(
-            "[[tenants]]\nname = \"globex\"\nkeys = [\"{OTHER_KEY}\"]\n"
-        ));
+        lines.push(format!("[[tenants]]\nname = \"globex\"\nkeys = [\"{OTHER_KEY}\"]\n"));
         lines.join("\n")
     }
 }
@@ -237,17 +223,11 @@ async fn spawn(configuration: &Path, log: &Path) -> (Child, String) {
         .spawn()
         .expect("the gateway's binary");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = tokio::time::timeout(PATIENCE, lines.next_line())
-        .await
-        .unwrap()
-        .unwrap();
+    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
     let line = line.unwrap_or_else(|| {
         panic!("the gateway ended before it listened:\n{}", read_to_string(log).unwrap())
     });
-    let url = line
-        .strip_prefix("listening on ")
-        .expect("the address")
-        .to_owned();
+    let url = line.strip_prefix("listening on ").expect("the address").to_owned();
     (child, url)
 }
 
@@ -255,11 +235,7 @@ async fn spawn(configuration: &Path, log: &Path) -> (Child, String) {
 fn client() -> reqwest::Client {
     // An error says that it is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder()
-        .no_proxy()
-        .timeout(PATIENCE)
-        .build()
-        .unwrap()
+    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
 }
 
 /// A gateway that runs.
@@ -310,16 +286,12 @@ impl Running {
 
     /// Sends one event and gives its id, once it is accepted.
     pub async fn send(&self, event_type: &str, data: Value) -> String {
-        self.post(&json!({ "type": event_type, "data": data }))
-            .await
+        self.post(&json!({ "type": event_type, "data": data })).await
     }
 
     /// Sends one event as it is and gives its id, once it is accepted.
     pub async fn post(&self, event: &Value) -> String {
-        let answer = self
-            .request(event.to_string(), &[])
-            .await
-            .expect("the gateway's answer");
+        let answer = self.request(event.to_string(), &[]).await.expect("the gateway's answer");
         assert_eq!(answer.status, 202, "{event}: {}", answer.body);
         answer.body["events"][0]["id"].as_str().unwrap().to_owned()
     }
@@ -371,17 +343,10 @@ impl Running {
             |delivery: &Value| matches!(delivery["state"].as_str(), Some("pending" | "retrying"));
         eventually(&format!("the deliveries of {id}"), || async {
             let answer = self.get(&path).await;
-            !answer.body["deliveries"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .any(open)
+            !answer.body["deliveries"].as_array().unwrap().iter().any(open)
         })
         .await;
-        self.get(&path).await.body["deliveries"]
-            .as_array()
-            .unwrap()
-            .clone()
+        self.get(&path).await.body["deliveries"].as_array().unwrap().clone()
     }
 
     /// Kills the process with SIGKILL.
@@ -408,10 +373,7 @@ impl Running {
     /// # Panics
     /// When it does not end by itself, or not with success.
     pub async fn ended(mut self) -> Gateway {
-        let ended = tokio::time::timeout(PATIENCE, self.child.wait())
-            .await
-            .unwrap()
-            .unwrap();
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
         assert!(ended.success(), "{ended}");
         self.take()
     }
@@ -435,9 +397,5 @@ impl Drop for Running {
 async fn answer(response: reqwest::Response) -> reqwest::Result<Answer> {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let bytes = response.bytes().await?;
-    Ok(Answer {
-        status,
-        body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-        headers,
-    })
+    Ok(Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null), headers })
 }

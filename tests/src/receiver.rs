@@ -46,9 +46,7 @@ impl Received {
     /// A header's value, empty when there is none.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// The body as JSON.
@@ -75,21 +73,13 @@ impl Reply {
     /// This status at once.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self {
-            status,
-            delay: Duration::ZERO,
-            body: String::new(),
-            header: None,
-        }
+        Self { status, delay: Duration::ZERO, body: String::new(), header: None }
     }
 
     /// 200 after a while.
     #[must_use]
     pub fn after(delay: Duration) -> Self {
-        Self {
-            delay,
-            ..Self::status(200)
-        }
+        Self { delay, ..Self::status(200) }
     }
 }
 
@@ -125,9 +115,7 @@ impl Receiver {
             counts: Mutex::default(),
             answer: Box::new(answer),
         });
-        let routes = Router::new()
-            .fallback(receive)
-            .with_state(Arc::clone(&shared));
+        let routes = Router::new().fallback(receive).with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Self { address, shared }
     }
@@ -166,9 +154,7 @@ impl Receiver {
 
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiver")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("Receiver").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -179,10 +165,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
     };
     let webhook = standardwebhooks::Webhook::new(SECRET).unwrap();
     let received = Received {
-        target: parts
-            .uri
-            .path_and_query()
-            .map_or_else(String::new, ToString::to_string),
+        target: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
         method: parts.method.to_string(),
         verified: webhook.verify(&body, &parts.headers).is_ok(),
         headers: parts.headers,

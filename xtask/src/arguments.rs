@@ -30,9 +30,7 @@ impl Arguments {
     /// Takes an option, written `--name value` or `--name=value`.
     pub(crate) fn option<T: FromStr>(&mut self, name: &str) -> Result<Option<T>> {
         let is_it = |argument: &String| {
-            argument
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            argument.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
         };
         let Some(index) = self.0.iter().position(is_it) else {
             return Ok(None);
@@ -40,10 +38,7 @@ impl Arguments {
         let argument = self.0.remove(index).unwrap_or_default();
         let value = match argument.split_once('=') {
             Some((_, value)) => value.to_owned(),
-            None => self
-                .0
-                .remove(index)
-                .with_context(|| format!("{name} needs a value"))?,
+            None => self.0.remove(index).with_context(|| format!("{name} needs a value"))?,
         };
         match value.parse() {
             Ok(value) => Ok(Some(value)),

@@ -12,14 +12,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     match arguments.positional().as_deref() {
         Some("plugin") => {
             wasm::build()?;
-            let mut command = command::cargo([
-                "bench",
-                "--package",
-                "hookmill",
-                "--bench",
-                "plugin_call",
-                "--",
-            ]);
+            let mut command =
+                command::cargo(["bench", "--package", "hookmill", "--bench", "plugin_call", "--"]);
             command::step("a plugin call", command.args(arguments.rest()))
         }
         Some("end-to-end") => end_to_end::run(arguments),

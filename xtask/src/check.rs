@@ -6,27 +6,12 @@ use crate::{command, wasm, workspace};
 
 /// Checks.
 pub(crate) fn run() -> Result<()> {
-    command::step(
-        "formatting",
-        &mut command::cargo(["fmt", "--all", "--check"]),
-    )?;
-    let lint = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    command::step("formatting", &mut command::cargo(["fmt", "--all", "--check"]))?;
+    let lint = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     command::step("lints", &mut command::cargo(lint))?;
     wasm::ensure_target()?;
     command::step("lints of what runs as wasm", &mut wasm_lints()?)?;
-    let mut doc = command::cargo([
-        "doc",
-        "--workspace",
-        "--no-deps",
-        "--document-private-items",
-    ]);
+    let mut doc = command::cargo(["doc", "--workspace", "--no-deps", "--document-private-items"]);
     command::step("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 

@@ -21,9 +21,7 @@ pub(crate) fn step(title: &str, command: &mut Command) -> Result<()> {
     report::heading(title);
     report::line(&report::faint(&format!("$ {}", shown(command))));
     let started = Instant::now();
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run `{}`", shown(command)))?;
+    let status = command.status().with_context(|| format!("cannot run `{}`", shown(command)))?;
     succeeded(command, status)?;
     report::done(title, started.elapsed());
     Ok(())
@@ -43,10 +41,7 @@ pub(crate) fn shown(command: &Command) -> String {
     let mut text = program.rsplit('/').next().unwrap_or(&program).to_owned();
     for (name, value) in command.get_envs() {
         let value = value.unwrap_or_default().to_string_lossy();
-        text.insert_str(
-            0,
-            &format!("{}={} ", name.to_string_lossy(), quoted(&value)),
-        );
+        text.insert_str(0, &format!("{}={} ", name.to_string_lossy(), quoted(&value)));
     }
     for argument in command.get_args() {
         text.push(' ');

@@ -31,10 +31,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     arguments.end()?;
     let started = Instant::now();
     wasm::build()?;
-    command::step(
-        "build the gateway",
-        &mut command::cargo(["build", "--package", "hookmill"]),
-    )?;
+    command::step("build the gateway", &mut command::cargo(["build", "--package", "hookmill"]))?;
 
     let interrupt = Interrupt::watch()?;
     let mut stage = Stage::set_up(interrupt)?;
@@ -44,15 +41,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let totals = outcome?;
     report::line(&format!("\n{}", totals.verdict()));
-    report::line(&format!(
-        "the demo took {}",
-        report::seconds(started.elapsed())
-    ));
-    if totals.is_flawless() {
-        Ok(())
-    } else {
-        bail!("not every event can be accounted for")
-    }
+    report::line(&format!("the demo took {}", report::seconds(started.elapsed())));
+    if totals.is_flawless() { Ok(()) } else { bail!("not every event can be accounted for") }
 }
 
 /// The three acts and the reckoning.
@@ -65,17 +55,9 @@ fn act(stage: &mut Stage, once: bool) -> Result<Totals> {
         rows.push((title, ledger.close(stage)?));
         anyhow::Ok(())
     };
-    play(
-        stage,
-        "events in, plugins between, signed requests out",
-        samples::show,
-    )?;
+    play(stage, "events in, plugins between, signed requests out", samples::show)?;
     play(stage, "a plugin is replaced while events flow", swap::show)?;
-    play(
-        stage,
-        "the gateway is killed in the middle of a stream",
-        crash::show,
-    )?;
+    play(stage, "the gateway is killed in the middle of a stream", crash::show)?;
 
     report::heading("every event accounted for");
     let totals = ledger::print(&rows);

@@ -61,9 +61,7 @@ fn main() -> ExitCode {
         Some("wasm") => arguments.end().and_then(|()| wasm::run()),
         Some("demo") => demo::run(arguments),
         Some("bench") => bench::run(arguments),
-        Some(other) => Err(anyhow::anyhow!(
-            "there is no task {other:?}; `cargo xtask` lists them"
-        )),
+        Some(other) => Err(anyhow::anyhow!("there is no task {other:?}; `cargo xtask` lists them")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

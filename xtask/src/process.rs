@@ -47,12 +47,7 @@ impl Process {
                 }
             });
         }
-        Ok(Self {
-            name,
-            child,
-            lines,
-            log,
-        })
+        Ok(Self { name, child, lines, log })
     }
 
     /// The address that follows `before` in the line by which the process says that it is ready.
@@ -70,11 +65,7 @@ impl Process {
         match self.lines.recv_timeout(patience) {
             Ok(line) => Ok(line),
             Err(RecvTimeoutError::Timeout) => {
-                bail!(
-                    "{} says nothing for {patience:?}\n{}",
-                    self.name,
-                    self.last_words()
-                )
+                bail!("{} says nothing for {patience:?}\n{}", self.name, self.last_words())
             }
             Err(RecvTimeoutError::Disconnected) => {
                 bail!("{} has ended\n{}", self.name, self.last_words())
@@ -111,11 +102,7 @@ impl Process {
     pub(crate) fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!(
-                "{} has ended with {status}\n{}",
-                self.name,
-                self.last_words()
-            ),
+            Some(status) => bail!("{} has ended with {status}\n{}", self.name, self.last_words()),
         }
     }
 

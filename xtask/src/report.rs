@@ -7,11 +7,7 @@ use std::time::Duration;
 pub(crate) fn text(text: &str) {
     let mut stdout = std::io::stdout().lock();
     // A reader that has gone (`| head`) is no reason to stop the task halfway.
-    drop(
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush()),
-    );
+    drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
 }
 
 /// Writes a line.

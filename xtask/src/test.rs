@@ -15,11 +15,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
     let title = "test the workspace";
     let fixed = ["test", "--workspace"];
-    let mut command = command::cargo(
-        fixed
-            .into_iter()
-            .chain(arguments.iter().map(String::as_str)),
-    );
+    let mut command = command::cargo(fixed.into_iter().chain(arguments.iter().map(String::as_str)));
     report::heading(title);
     report::line(&report::faint(&format!("$ {}", command::shown(&command))));
     // The output passes through here, line by line, so that it can be counted.
@@ -93,12 +89,7 @@ mod tests {
         ] {
             count.add(line);
         }
-        let expected = Count {
-            binaries: 2,
-            passed: 21,
-            failed: 2,
-            ignored: 1,
-        };
+        let expected = Count { binaries: 2, passed: 21, failed: 2, ignored: 1 };
         assert_eq!(count, expected);
     }
 }

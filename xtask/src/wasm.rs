@@ -39,9 +39,7 @@ pub(crate) fn ensure_target() -> Result<()> {
         return Ok(());
     }
     let mut rustup = Command::new("rustup");
-    rustup
-        .args(["target", "add", TARGET])
-        .current_dir(workspace::root());
+    rustup.args(["target", "add", TARGET]).current_dir(workspace::root());
     if let Err(error) = command::step("install the wasm target", &mut rustup) {
         bail!(
             "the plugins need Rust's {TARGET} target, and it could not be installed ({error:#}); \

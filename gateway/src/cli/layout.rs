@@ -80,10 +80,7 @@ mod tests {
             pretty(json),
             "{\n  \"b\": 19.990,\n  \"a\": [],\n  \"c\": [\n    1,\n    {\n      \"d\": \"a,\\\"}{ b\"\n    }\n  ]\n}"
         );
-        assert_eq!(
-            compact(&pretty(json)),
-            r#"{"b":19.990,"a":[],"c":[1,{"d":"a,\"}{ b"}]}"#
-        );
+        assert_eq!(compact(&pretty(json)), r#"{"b":19.990,"a":[],"c":[1,{"d":"a,\"}{ b"}]}"#);
     }
 
     #[test]

@@ -88,9 +88,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Receives until a signal comes.
 pub(super) async fn run(args: Args) -> ExitCode {
-    let address = args
-        .bind
-        .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, args.port).into());
+    let address = args.bind.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, args.port).into());
     let bound = match TcpListener::bind(address).await {
         Ok(listener) => listener.local_addr().map(|address| (listener, address)),
         Err(error) => Err(error),
@@ -101,9 +99,7 @@ pub(super) async fn run(args: Args) -> ExitCode {
     };
     let receiver = Arc::new(Receiver::new(args));
     print(&receiver.announcement(address));
-    let router = Router::new()
-        .fallback(receive)
-        .with_state(Arc::clone(&receiver));
+    let router = Router::new().fallback(receive).with_state(Arc::clone(&receiver));
     let serving = axum::serve(listener, router).with_graceful_shutdown(interrupted());
     let grace_over = async {
         interrupted().await;
@@ -125,10 +121,7 @@ pub(super) async fn run(args: Args) -> ExitCode {
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
 
-    match (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) {
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
         (Ok(mut interrupt), Ok(mut terminate)) => {
             tokio::select! {
                 _ = interrupt.recv() => {}

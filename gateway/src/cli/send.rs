@@ -29,12 +29,7 @@ pub(super) struct Args {
     event: event::EventArgs,
 
     /// The gateway's address.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "HOOKMILL_URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
+    #[arg(long, value_name = "URL", env = "HOOKMILL_URL", default_value = "http://127.0.0.1:8080")]
     url: url::Url,
 
     /// An API key of the tenant. Other users of this machine can read command lines; prefer the
@@ -92,23 +87,12 @@ async fn send(args: Args) -> Result<ExitCode, Problem> {
     if args.json {
         print(&format!("{}\n", answer.text.trim_end()))?;
     } else {
-        print(
-            &answer
-                .events
-                .iter()
-                .map(|e| e.line(paint))
-                .collect::<String>(),
-        )?;
+        print(&answer.events.iter().map(|e| e.line(paint)).collect::<String>())?;
     }
     if !args.wait {
         return Ok(ExitCode::SUCCESS);
     }
-    let waiting = Waiting {
-        api,
-        until: Instant::now() + args.timeout,
-        json: args.json,
-        paint,
-    };
+    let waiting = Waiting { api, until: Instant::now() + args.timeout, json: args.json, paint };
     waiting.for_all(&answer.events).await
 }
 
@@ -144,11 +128,7 @@ impl Waiting {
                 print(&status.lines(self.paint))?;
             }
         }
-        Ok(if all_well {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     /// The event's status once nothing is under way any more, or when time is up.

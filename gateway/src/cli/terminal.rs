@@ -34,9 +34,7 @@ impl Paint {
     /// Colour on a terminal, unless `NO_COLOR` is set.
     pub(super) fn for_stdout() -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self {
-            colour: std::io::stdout().is_terminal() && !unwanted,
-        }
+        Self { colour: std::io::stdout().is_terminal() && !unwanted }
     }
 
     #[cfg(test)]
@@ -61,22 +59,14 @@ impl Paint {
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
 /// The text without control characters, which could otherwise rewrite the terminal.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if text.contains(harmful) {
-        text.replace(harmful, "\u{fffd}").into()
-    } else {
-        text.into()
-    }
+    if text.contains(harmful) { text.replace(harmful, "\u{fffd}").into() } else { text.into() }
 }
 
 /// Text from another process, printable from the moment it is read.
@@ -108,10 +98,7 @@ mod tests {
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(
-            printable("a\x1b[2Jb\u{9b}c\r"),
-            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}"
-        );
+        assert_eq!(printable("a\x1b[2Jb\u{9b}c\r"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}");
         assert_eq!(printable("lines\n\tand tabs"), "lines\n\tand tabs");
     }
 }

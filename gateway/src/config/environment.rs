@@ -10,16 +10,10 @@ pub(super) const PREFIX: &str = "HOOKMILL_";
 
 /// Variables that begin like settings and are none, with the reason. A `*` at the end stands for any rest.
 const RESERVED: &[(&str, &str)] = &[
-    (
-        "HOOKMILL_CONFIG",
-        "the command line: the configuration file",
-    ),
+    ("HOOKMILL_CONFIG", "the command line: the configuration file"),
     ("HOOKMILL_URL", "the command line: the gateway to talk to"),
     ("HOOKMILL_KEY", "the command line: the API key to use"),
-    (
-        "HOOKMILL_SECRET",
-        "the command line: the secret to verify with",
-    ),
+    ("HOOKMILL_SECRET", "the command line: the secret to verify with"),
     ("HOOKMILL_BIN", "tests and tasks: the binary to run"),
     // A pod in a cluster with a service called `hookmill` gets these whether it wants them or not.
     ("HOOKMILL_SERVICE_*", "Kubernetes: the address of a service"),
@@ -59,14 +53,9 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
         // A name that is not UTF-8 can be no setting, and no file can name it either.
         let variables = variables.into_iter().filter_map(|(name, value)| {
-            Some((
-                name.into().into_string().ok()?,
-                value.into().into_string().ok(),
-            ))
+            Some((name.into().into_string().ok()?, value.into().into_string().ok()))
         });
-        Self {
-            variables: variables.collect(),
-        }
+        Self { variables: variables.collect() }
     }
 }
 
@@ -88,12 +77,10 @@ impl fmt::Display for NotUtf8 {
 
 /// Whether a variable that begins like a setting is left to others.
 pub(super) fn is_reserved(name: &str) -> bool {
-    RESERVED
-        .iter()
-        .any(|(pattern, _)| match pattern.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => name == *pattern,
-        })
+    RESERVED.iter().any(|(pattern, _)| match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == *pattern,
+    })
 }
 
 /// A key or a name as it stands in a variable's name.
@@ -115,12 +102,9 @@ mod tests {
 
     #[test]
     fn other_programs_keep_their_variables() {
-        for name in [
-            "HOOKMILL_CONFIG",
-            "HOOKMILL_PORT",
-            "HOOKMILL_PORT_80_TCP",
-            "HOOKMILL_SERVICE_HOST",
-        ] {
+        for name in
+            ["HOOKMILL_CONFIG", "HOOKMILL_PORT", "HOOKMILL_PORT_80_TCP", "HOOKMILL_SERVICE_HOST"]
+        {
             assert!(is_reserved(name), "{name}");
         }
         for name in ["HOOKMILL_CONFIGS", "HOOKMILL_LISTEN", "HOOKMILL_PORTS"] {

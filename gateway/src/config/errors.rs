@@ -17,28 +17,18 @@ pub struct Errors {
 impl Errors {
     pub(super) fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by(|a, b| a.origin.cmp(&b.origin));
-        Self {
-            file: None,
-            problems,
-        }
+        Self { file: None, problems }
     }
 
     /// A single problem of the file as a whole.
     pub(super) fn of_file(message: String) -> Self {
-        Self::new(vec![Problem {
-            origin: Origin::File,
-            path: String::new(),
-            message,
-        }])
+        Self::new(vec![Problem { origin: Origin::File, path: String::new(), message }])
     }
 
     /// The same problems, with the name of the file that the text came from.
     #[must_use]
     pub fn in_file(self, file: &Path) -> Self {
-        Self {
-            file: Some(file.to_owned()),
-            ..self
-        }
+        Self { file: Some(file.to_owned()), ..self }
     }
 
     /// The problems, one line each.

@@ -40,8 +40,6 @@ fn header_value(value: &str) -> Result<String, String> {
     if is_header_value(value) {
         return Ok(value.to_owned());
     }
-    Err(
-        "has a character that a header cannot carry; visible ASCII and spaces are possible"
-            .to_owned(),
-    )
+    Err("has a character that a header cannot carry; visible ASCII and spaces are possible"
+        .to_owned())
 }

@@ -16,11 +16,7 @@ pub(super) struct Item<'a> {
 
 impl<'a> Item<'a> {
     pub(super) fn new(reader: &'a mut Reader, place: Place, node: Node) -> Self {
-        Self {
-            reader,
-            place,
-            node,
-        }
+        Self { reader, place, node }
     }
 
     /// Makes a setting of the value, with its place.
@@ -79,9 +75,7 @@ impl<'a> Item<'a> {
         let mut elements = elements.into_iter();
         for index in 0.. {
             let in_file = elements.next();
-            let place = self
-                .place
-                .element(index, &names.of_element(index, in_file.as_ref()));
+            let place = self.place.element(index, &names.of_element(index, in_file.as_ref()));
             match self.reader.item(place, in_file) {
                 Some(item) => read.extend(each(item)),
                 // Variables may add elements behind the last one of the file.

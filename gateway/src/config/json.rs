@@ -20,9 +20,7 @@ fn write(value: &Value, text: &mut String) -> Result<(), String> {
         Value::Float(float) => match serde_json::Number::from_f64(*float) {
             Some(number) => text.push_str(&number.to_string()),
             None => {
-                return Err(format!(
-                    "holds the float {float}, which JSON cannot express"
-                ));
+                return Err(format!("holds the float {float}, which JSON cannot express"));
             }
         },
         Value::Boolean(boolean) => text.push_str(if *boolean { "true" } else { "false" }),
@@ -98,10 +96,7 @@ mod tests {
     #[test]
     fn what_json_lacks_is_refused() {
         for toml in ["c = inf", "c = [1.0, nan]", "c = { a = -inf }"] {
-            assert!(
-                convert(toml).unwrap_err().contains("JSON cannot express"),
-                "{toml}"
-            );
+            assert!(convert(toml).unwrap_err().contains("JSON cannot express"), "{toml}");
         }
     }
 }

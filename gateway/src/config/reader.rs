@@ -57,11 +57,7 @@ impl Reader {
         let entries = tree::parse(text).map_err(Errors::new)?;
         let value = self.read_entries(entries, read);
         self.refuse_unknown_variables();
-        if self.problems.is_empty() {
-            Ok(value)
-        } else {
-            Err(Errors::new(self.problems))
-        }
+        if self.problems.is_empty() { Ok(value) } else { Err(Errors::new(self.problems)) }
     }
 
     /// Reads the entries of a document.
@@ -70,11 +66,7 @@ impl Reader {
         entries: Entries,
         read: impl FnOnce(&mut Section<'_>) -> T,
     ) -> T {
-        let root = Place {
-            origin: Origin::File,
-            path: String::new(),
-            variables: Vec::new(),
-        };
+        let root = Place { origin: Origin::File, path: String::new(), variables: Vec::new() };
         Section::read(self, root, entries, read)
     }
 
@@ -125,11 +117,8 @@ impl Reader {
             };
             self.used.insert(name.clone());
             let origin = Origin::Variable(name.clone());
-            let here = |message| Problem {
-                origin: origin.clone(),
-                path: place.path.clone(),
-                message,
-            };
+            let here =
+                |message| Problem { origin: origin.clone(), path: place.path.clone(), message };
             match (value, &found) {
                 (Err(error), _) => self.problems.push(here(error.to_string())),
                 (Ok(_), Some(other)) => self.problems.push(here(format!(
@@ -137,10 +126,7 @@ impl Reader {
                     other.origin
                 ))),
                 (Ok(text), None) => {
-                    found = Some(Node {
-                        value: Value::Variable(text.to_owned()),
-                        origin,
-                    });
+                    found = Some(Node { value: Value::Variable(text.to_owned()), origin });
                 }
             }
         }
@@ -153,10 +139,7 @@ impl Reader {
             let name = self.environment.names_with(prefix).next()?;
             Some(name.to_owned())
         })?;
-        Some(Node {
-            origin: Origin::Variable(name),
-            value: Value::Unset,
-        })
+        Some(Node { origin: Origin::Variable(name), value: Value::Unset })
     }
 
     /// The names that variables give to entries of the table at this place.

@@ -25,10 +25,7 @@ pub(super) fn secret<T>(
     }
     if !item.is_table() {
         return item.refuse(|node| {
-            wrong(
-                node,
-                "a string, `{ env = \"VARIABLE\" }` or `{ file = \"path\" }`",
-            )
+            wrong(node, "a string, `{ env = \"VARIABLE\" }` or `{ file = \"path\" }`")
         });
     }
     item.section(|section| {

@@ -21,12 +21,7 @@ impl Section<'_> {
         entries: Entries,
         read: impl FnOnce(&mut Section<'_>) -> T,
     ) -> T {
-        let mut section = Section {
-            reader,
-            place,
-            entries,
-            known: Vec::new(),
-        };
+        let mut section = Section { reader, place, entries, known: Vec::new() };
         let value = read(&mut section);
         section.refuse_unknown_keys();
         value
@@ -145,8 +140,7 @@ impl Section<'_> {
         for (key, node) in std::mem::take(&mut self.entries) {
             let mut place = self.place.entry(&key);
             place.origin = node.origin;
-            self.reader
-                .refuse::<()>(&place, suggest::unknown_key(&key, &self.known));
+            self.reader.refuse::<()>(&place, suggest::unknown_key(&key, &self.known));
         }
     }
 }

@@ -31,12 +31,7 @@ pub(super) fn list(names: &[&str]) -> String {
 fn nearest<'a>(name: &str, candidates: &[&'a str], enough: f64) -> Option<&'a str> {
     candidates
         .iter()
-        .map(|candidate| {
-            (
-                strsim::normalized_damerau_levenshtein(name, candidate),
-                *candidate,
-            )
-        })
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), *candidate))
         .filter(|(similarity, _)| *similarity >= enough)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
@@ -48,23 +43,14 @@ mod tests {
 
     #[test]
     fn suggests_what_is_near_and_lists_what_is_not() {
-        let known = [
-            "timeout",
-            "retry",
-            "max_body_bytes",
-            "event_types",
-            "secrets",
-        ];
+        let known = ["timeout", "retry", "max_body_bytes", "event_types", "secrets"];
         for (wrong, near) in [
             ("timout", "timeout"),
             ("retries", "retry"),
             ("max_body", "max_body_bytes"),
             ("secret", "secrets"),
         ] {
-            assert_eq!(
-                unknown_key(wrong, &known),
-                format!("is unknown; did you mean `{near}`?")
-            );
+            assert_eq!(unknown_key(wrong, &known), format!("is unknown; did you mean `{near}`?"));
         }
         assert_eq!(
             unknown_key("colour", &known[..2]),

@@ -101,16 +101,11 @@ fn api_key(
     }
     // Clients send the key in a header.
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!(
-            "is a key with a space or a character outside ASCII; {HOW}"
-        ));
+        return Err(format!("is a key with a space or a character outside ASCII; {HOW}"));
     }
     let key = KeyHash::of(text);
     if let Some(first) = keys.get(&key) {
-        return Err(format!(
-            "is the same key as {}; a key is given once",
-            first.show()
-        ));
+        return Err(format!("is the same key as {}; a key is given once", first.show()));
     }
     keys.insert(key, place.clone());
     Ok(key)
@@ -126,9 +121,8 @@ fn webhook(
     let url = section.required("url", example, parsed(|text| url(text, around.deliver)));
     let event_types = event_types(section);
     let plugins = plugins(section);
-    let secrets = section.list("secrets", "secrets", |item| {
-        secret(item, |text, _| Secret::parse(text))
-    });
+    let secrets =
+        section.list("secrets", "secrets", |item| secret(item, |text, _| Secret::parse(text)));
     let headers = headers(section);
     let body = section.optional("body", choice(BODY_FORMS));
     let timeout = section.optional("timeout", duration(MILLISECOND..=HOUR));
@@ -180,10 +174,7 @@ fn retry(section: &mut Section<'_>) -> deliver::Schedule {
     });
     match delays {
         Some(delays) if delays.len() > MAX_RETRIES => {
-            let message = format!(
-                "has {} delays; at most {MAX_RETRIES} are allowed",
-                delays.len()
-            );
+            let message = format!("has {} delays; at most {MAX_RETRIES} are allowed", delays.len());
             section.refuse::<()>("retry", message);
             deliver::Schedule::default()
         }
@@ -210,9 +201,6 @@ fn plugin(item: Item<'_>) -> Option<PluginUse> {
     item.section(|section| {
         let name = section.required("name", "\"redact\"", name);
         let config = section.optional("config", json_text);
-        Some(PluginUse {
-            name: name?.0,
-            config: config.unwrap_or_else(|| "{}".to_owned()),
-        })
+        Some(PluginUse { name: name?.0, config: config.unwrap_or_else(|| "{}".to_owned()) })
     })?
 }

@@ -49,14 +49,8 @@ fn an_empty_file_is_the_defaults_and_no_tenants() {
     let config = parse("");
     assert_eq!(config.ingest.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.record.data_dir, Path::new("/etc/hookmill/data"));
-    assert_eq!(
-        config.transform.cache_dir,
-        Path::new("/etc/hookmill/data/plugin-cache")
-    );
-    assert_eq!(
-        config.reload.plugins_dir,
-        Path::new("/etc/hookmill/plugins")
-    );
+    assert_eq!(config.transform.cache_dir, Path::new("/etc/hookmill/data/plugin-cache"));
+    assert_eq!(config.reload.plugins_dir, Path::new("/etc/hookmill/plugins"));
     assert!(config.tenants.is_empty());
 }
 
@@ -155,26 +149,14 @@ fn every_setting_of_a_webhook_arrives() {
         "#
     ));
     let webhook = only_webhook(&config);
-    let plugins: Vec<_> = webhook
-        .plugins
-        .iter()
-        .map(|plugin| (&*plugin.name, &*plugin.config))
-        .collect();
-    assert_eq!(
-        plugins,
-        [
-            ("redact", "{}"),
-            ("redact", r#"{"z":1,"a":["2026-01-02"]}"#)
-        ]
-    );
+    let plugins: Vec<_> =
+        webhook.plugins.iter().map(|plugin| (&*plugin.name, &*plugin.config)).collect();
+    assert_eq!(plugins, [("redact", "{}"), ("redact", r#"{"z":1,"a":["2026-01-02"]}"#)]);
     assert_eq!(webhook.secrets.len(), 1);
     assert_eq!(webhook.headers, [("x-team".to_owned(), "a b".to_owned())]);
     assert_eq!(webhook.body, BodyForm::CloudEvent);
     assert_eq!(webhook.timeout, MILLISECOND);
-    assert_eq!(
-        webhook.retry,
-        Schedule::new(vec![Duration::from_secs(5), DAY])
-    );
+    assert_eq!(webhook.retry, Schedule::new(vec![Duration::from_secs(5), DAY]));
     assert_eq!(webhook.concurrency, 3);
     assert!(!webhook.active);
     let metadata: Vec<_> = webhook.metadata.iter().map(|(k, v)| (&**k, &**v)).collect();
@@ -191,25 +173,14 @@ fn secrets_come_from_variables_and_files_too() {
         secrets = [{{ file = "secret" }}]
         headers = {{ authorization = {{ env = "TOKEN" }} }}
         "#,
-        MINIMAL.replace(
-            &format!("{KEY:?}"),
-            r#"{ file = "key" }, { env = "HOOKMILL_OWN" }"#
-        )
+        MINIMAL.replace(&format!("{KEY:?}"), r#"{ file = "key" }, { env = "HOOKMILL_OWN" }"#)
     );
-    let environment = [("TOKEN", "Bearer x"), ("HOOKMILL_OWN", OTHER_KEY)]
-        .into_iter()
-        .collect();
+    let environment = [("TOKEN", "Bearer x"), ("HOOKMILL_OWN", OTHER_KEY)].into_iter().collect();
     let config = Config::parse(&text, folder.path(), &environment).unwrap();
-    assert_eq!(
-        config.tenants[0].keys,
-        [KeyHash::of(KEY), KeyHash::of(OTHER_KEY)]
-    );
+    assert_eq!(config.tenants[0].keys, [KeyHash::of(KEY), KeyHash::of(OTHER_KEY)]);
     let webhook = only_webhook(&config);
     assert_eq!(webhook.secrets.len(), 1);
-    assert_eq!(
-        webhook.headers,
-        [("authorization".to_owned(), "Bearer x".to_owned())]
-    );
+    assert_eq!(webhook.headers, [("authorization".to_owned(), "Bearer x".to_owned())]);
 }
 
 #[test]
@@ -233,10 +204,7 @@ fn a_missing_file_is_answered_with_a_first_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hookmill.toml");
     let errors = Config::load(&path, &Environment::default()).unwrap_err();
-    let expected = format!(
-        "{}: there is no such file; write one that begins",
-        path.display()
-    );
+    let expected = format!("{}: there is no such file; write one that begins", path.display());
     assert!(errors.to_string().starts_with(&expected), "{errors}");
 
     std::fs::write(&path, STARTER).unwrap();
@@ -246,10 +214,8 @@ fn a_missing_file_is_answered_with_a_first_one() {
 
     std::fs::write(&path, b"listen = \"\xff\"").unwrap();
     let errors = Config::load(&path, &environment).unwrap_err();
-    let expected = format!(
-        "{}: is not UTF-8 text: byte 10 is not part of any character",
-        path.display()
-    );
+    let expected =
+        format!("{}: is not UTF-8 text: byte 10 is not part of any character", path.display());
     assert_eq!(errors.to_string(), expected);
 }
 
@@ -258,16 +224,10 @@ fn a_manifest_changes_the_limits_it_names() {
     let defaults = transform::Limits::default();
     let max = 32 << 20;
     assert_eq!(parse_manifest("", &defaults, max).as_ref(), Ok(&defaults));
-    let limits = parse_manifest(
-        "[limits]\ntime = \"1s\"\nmemory_bytes = \"32 MiB\"",
-        &defaults,
-        max,
-    );
-    let expected = transform::Limits {
-        time: Duration::from_secs(1),
-        memory_bytes: max,
-        ..defaults.clone()
-    };
+    let limits =
+        parse_manifest("[limits]\ntime = \"1s\"\nmemory_bytes = \"32 MiB\"", &defaults, max);
+    let expected =
+        transform::Limits { time: Duration::from_secs(1), memory_bytes: max, ..defaults.clone() };
     assert_eq!(limits, Ok(expected));
 
     let bad = "[limits]\ntimes = \"1s\"\nmemory_bytes = \"33 MiB\"\n[grants]";

@@ -95,16 +95,9 @@ pub(super) fn parse(text: &str) -> Result<Entries, Vec<Problem>> {
     // One mistake often leads to several errors; the first on a line is the one that matters.
     problems.sort_by(|a, b| a.origin.cmp(&b.origin));
     problems.dedup_by_key(|problem| problem.origin.to_string());
-    let mut converter = Converter {
-        origin_at: |offset| lines.line(offset),
-        problems,
-    };
+    let mut converter = Converter { origin_at: |offset| lines.line(offset), problems };
     let entries = converter.table(document.into_inner(), "");
-    if converter.problems.is_empty() {
-        Ok(entries)
-    } else {
-        Err(converter.problems)
-    }
+    if converter.problems.is_empty() { Ok(entries) } else { Err(converter.problems) }
 }
 
 /// Reads a variable's text as TOML, or takes it as a string when it is none.
@@ -112,16 +105,9 @@ fn parse_variable(text: &str, origin: &Origin) -> Value {
     let Ok(value) = DeValue::parse(text.trim()) else {
         return Value::Text(text.to_owned());
     };
-    let mut converter = Converter {
-        origin_at: |_| origin.clone(),
-        problems: Vec::new(),
-    };
+    let mut converter = Converter { origin_at: |_| origin.clone(), problems: Vec::new() };
     let value = converter.value(value.into_inner(), 0, "");
-    if converter.problems.is_empty() {
-        value
-    } else {
-        Value::Text(text.to_owned())
-    }
+    if converter.problems.is_empty() { value } else { Value::Text(text.to_owned()) }
 }
 
 /// Turns the parser's values into ours.
@@ -160,10 +146,7 @@ impl<F: Fn(usize) -> Origin> Converter<F> {
 
     fn node(&mut self, value: Spanned<DeValue<'_>>, path: &str) -> Node {
         let start = value.span().start;
-        Node {
-            origin: (self.origin_at)(start),
-            value: self.value(value.into_inner(), start, path),
-        }
+        Node { origin: (self.origin_at)(start), value: self.value(value.into_inner(), start, path) }
     }
 
     fn value(&mut self, value: DeValue<'_>, start: usize, path: &str) -> Value {
@@ -203,11 +186,7 @@ impl<F: Fn(usize) -> Origin> Converter<F> {
 
 /// The path of a table's entry.
 pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// Finds the line of a byte offset.
@@ -220,10 +199,7 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     fn of(text: &'a str) -> Self {
         let newlines = text.match_indices('\n').map(|(offset, _)| offset + 1);
-        Self {
-            text,
-            starts: std::iter::once(0).chain(newlines).collect(),
-        }
+        Self { text, starts: std::iter::once(0).chain(newlines).collect() }
     }
 
     fn number(&self, offset: usize) -> usize {

@@ -40,9 +40,7 @@ const DURATIONS: [(&str, u64); 5] = [
 
 /// A string.
 pub(super) fn text(node: &Node) -> Result<String, String> {
-    node.text()
-        .map(str::to_owned)
-        .ok_or_else(|| wrong(node, "a string"))
+    node.text().map(str::to_owned).ok_or_else(|| wrong(node, "a string"))
 }
 
 /// A string that says something.
@@ -90,15 +88,9 @@ where
         let Value::Integer(number) = *node.typed() else {
             return Err(wrong(node, "an integer"));
         };
-        let fitting = T::try_from(number)
-            .ok()
-            .filter(|count| range.contains(count));
+        let fitting = T::try_from(number).ok().filter(|count| range.contains(count));
         fitting.ok_or_else(|| {
-            format!(
-                "is {number}; it must be from {} to {}",
-                range.start(),
-                range.end()
-            )
+            format!("is {number}; it must be from {} to {}", range.start(), range.end())
         })
     }
 }
@@ -195,26 +187,19 @@ fn largest_whole<'a>(number: u64, units: &[(&'a str, u64)]) -> Option<(&'a str, 
 
 /// A name in lower case, of a tenant.
 pub(super) fn lower_case_name(node: &Node) -> Result<String, String> {
-    name_of(node, "`a-z`, `0-9`, `_` and `-`", |b| {
-        b.is_ascii_lowercase()
-    })
+    name_of(node, "`a-z`, `0-9`, `_` and `-`", |b| b.is_ascii_lowercase())
 }
 
 /// A name of a webhook or a plugin.
 pub(super) fn name(node: &Node) -> Result<String, String> {
-    name_of(node, "`A-Z`, `a-z`, `0-9`, `_` and `-`", |b| {
-        b.is_ascii_alphabetic()
-    })
+    name_of(node, "`A-Z`, `a-z`, `0-9`, `_` and `-`", |b| b.is_ascii_alphabetic())
 }
 
 fn name_of(node: &Node, allowed: &str, letter: fn(&u8) -> bool) -> Result<String, String> {
     const MAX_LEN: usize = 64;
     let name = non_empty(node)?;
     if name.len() > MAX_LEN {
-        return Err(format!(
-            "is {} bytes long; at most {MAX_LEN} are allowed",
-            name.len()
-        ));
+        return Err(format!("is {} bytes long; at most {MAX_LEN} are allowed", name.len()));
     }
     let fits = |b: u8| letter(&b) || b.is_ascii_digit() || b == b'_' || b == b'-';
     match name.chars().find(|c| !u8::try_from(*c).is_ok_and(fits)) {
@@ -256,15 +241,15 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 pub(super) fn host(text: &str) -> Result<String, String> {
     match Host::parse(text) {
         Ok(Host::Domain(host)) if !host.contains('*') => Ok(host.trim_end_matches('.').to_owned()),
-        Ok(Host::Domain(_)) => Err(format!(
-            "is {text:?}; hosts are allowed one by one, without `*`"
-        )),
-        Ok(_) => Err(format!(
-            "is the address {text:?}; addresses belong in `delivery.allow_networks`"
-        )),
-        Err(_) => Err(format!(
-            "is {text:?}, not the name of a host; write it without scheme and port"
-        )),
+        Ok(Host::Domain(_)) => {
+            Err(format!("is {text:?}; hosts are allowed one by one, without `*`"))
+        }
+        Ok(_) => {
+            Err(format!("is the address {text:?}; addresses belong in `delivery.allow_networks`"))
+        }
+        Err(_) => {
+            Err(format!("is {text:?}, not the name of a host; write it without scheme and port"))
+        }
     }
 }
 

@@ -36,9 +36,7 @@ impl Policy {
                 );
             }
             other => {
-                return Err(format!(
-                    "has the scheme {other:?}; only https:// is possible"
-                ));
+                return Err(format!("has the scheme {other:?}; only https:// is possible"));
             }
         }
         if !url.username().is_empty() || url.password().is_some() {
@@ -50,31 +48,21 @@ impl Policy {
             Some(Host::Domain(_)) => return Ok(()),
             None => return Err("has no host".to_owned()),
         };
-        if self.allows_address(address) {
-            Ok(())
-        } else {
-            Err(refusal(address))
-        }
+        if self.allows_address(address) { Ok(()) } else { Err(refusal(address)) }
     }
 
     /// Whether a host name may lead to any address.
     #[must_use]
     pub fn allows_host(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.');
-        self.allow_hosts
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(host))
+        self.allow_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
     }
 
     /// Whether a request may go to this address.
     #[must_use]
     pub fn allows_address(&self, address: IpAddr) -> bool {
         let address = canonical(address);
-        is_public(address)
-            || self
-                .allow_networks
-                .iter()
-                .any(|network| network.contains(&address))
+        is_public(address) || self.allow_networks.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -183,10 +171,7 @@ mod tests {
             "fec0::1",
             "ff02::1",
         ] {
-            assert!(
-                !policy.allows_address(address.parse().unwrap()),
-                "{address}"
-            );
+            assert!(!policy.allows_address(address.parse().unwrap()), "{address}");
         }
     }
 
@@ -213,10 +198,8 @@ mod tests {
 
     #[test]
     fn allowed_networks_open_just_themselves() {
-        let policy = Policy {
-            allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
-            ..Policy::default()
-        };
+        let policy =
+            Policy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Policy::default() };
         assert!(policy.allows_address("127.0.0.1".parse().unwrap()));
         assert!(policy.allows_address("::ffff:127.0.0.1".parse().unwrap()));
         assert!(!policy.allows_address("10.0.0.1".parse().unwrap()));

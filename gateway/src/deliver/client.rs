@@ -67,19 +67,12 @@ impl Client {
                 .connect_timeout(config.connect_timeout)
                 .tcp_nodelay(true)
                 .pool_max_idle_per_host(256)
-                .dns_resolver(Arc::new(VettedResolver {
-                    policy: Arc::clone(&policy),
-                }))
+                .dns_resolver(Arc::new(VettedResolver { policy: Arc::clone(&policy) }))
         };
         // Building fails where the system has no certificates at all.
-        let http = builder()
-            .build()
-            .or_else(|_| builder().tls_certs_only(bundled_roots()).build())?;
-        Ok(Self {
-            http,
-            policy,
-            max_response_bytes: config.max_response_bytes,
-        })
+        let http =
+            builder().build().or_else(|_| builder().tls_certs_only(bundled_roots()).build())?;
+        Ok(Self { http, policy, max_response_bytes: config.max_response_bytes })
     }
 
     /// Sends one request and reads the start of its response.
@@ -145,11 +138,8 @@ impl Client {
         for (name, value) in &outbound.headers {
             request = request.header(name, value);
         }
-        let mut response = request
-            .body(outbound.body.clone())
-            .send()
-            .await
-            .map_err(|error| classify(&error))?;
+        let mut response =
+            request.body(outbound.body.clone()).send().await.map_err(|error| classify(&error))?;
         *status = Some(response.status().as_u16());
         // Reading to the end lets the connection be used again; past the cap it is closed instead.
         while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
@@ -170,10 +160,7 @@ fn failure_of_status(status: Option<u16>) -> Option<Failure> {
             FailureKind::Status,
             format!("answered {status}; redirects are not followed"),
         )),
-        Some(status) => Some(Failure::new(
-            FailureKind::Status,
-            format!("answered {status}"),
-        )),
+        Some(status) => Some(Failure::new(FailureKind::Status, format!("answered {status}"))),
         None => Some(Failure::new(FailureKind::Protocol, "no status")),
     }
 }
@@ -225,11 +212,7 @@ fn with_sources(error: &reqwest::Error) -> String {
         }
         current = source.source();
     }
-    if parts.is_empty() {
-        error.to_string()
-    } else {
-        parts.join(": ")
-    }
+    if parts.is_empty() { error.to_string() } else { parts.join(": ") }
 }
 
 /// Root certificates that come with the binary, for containers that have none of their own.
@@ -250,18 +233,13 @@ impl Resolve for VettedResolver {
         let policy = Arc::clone(&self.policy);
         Box::pin(async move {
             let host = name.as_str();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0))
-                .await
-                .map_err(ResolveError)?
-                .collect();
+            let found: Vec<SocketAddr> =
+                tokio::net::lookup_host((host, 0)).await.map_err(ResolveError)?.collect();
             if policy.allows_host(host) {
                 return Ok(Box::new(found.into_iter()) as Addrs);
             }
-            let allowed: Vec<SocketAddr> = found
-                .iter()
-                .copied()
-                .filter(|found| policy.allows_address(found.ip()))
-                .collect();
+            let allowed: Vec<SocketAddr> =
+                found.iter().copied().filter(|found| policy.allows_address(found.ip())).collect();
             match found.first() {
                 Some(first) if allowed.is_empty() => {
                     Err(BlockedAddress(format!("{host} {}", refusal(first.ip()))).into())

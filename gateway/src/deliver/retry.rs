@@ -27,9 +27,7 @@ impl Default for Schedule {
             20 * HOUR,
             24 * HOUR,
         ];
-        Self {
-            delays: seconds.into_iter().map(Duration::from_secs).collect(),
-        }
+        Self { delays: seconds.into_iter().map(Duration::from_secs).collect() }
     }
 }
 
@@ -61,10 +59,7 @@ mod tests {
     fn the_default_makes_ten_attempts_over_some_three_days() {
         let schedule = Schedule::default();
         let total: Duration = (1..).map_while(|n| schedule.delay_after(n, 0.0)).sum();
-        assert_eq!(
-            total.as_secs(),
-            5 + 5 * 60 + 30 * 60 + (2 + 5 + 10 + 14 + 20 + 24) * 3600
-        );
+        assert_eq!(total.as_secs(), 5 + 5 * 60 + 30 * 60 + (2 + 5 + 10 + 14 + 20 + 24) * 3600);
         assert!(schedule.delay_after(9, 0.0).is_some());
         assert_eq!(schedule.delay_after(10, 0.0), None);
     }

@@ -22,14 +22,7 @@ const MAX_ORDERING_KEY_LEN: usize = 256;
 const MAX_ERRORS: usize = 20;
 
 /// The fields of an event, for error messages.
-const FIELDS: [&str; 6] = [
-    "type",
-    "data",
-    "id",
-    "timestamp",
-    "attributes",
-    "ordering_key",
-];
+const FIELDS: [&str; 6] = ["type", "data", "id", "timestamp", "attributes", "ordering_key"];
 
 /// An event as a producer sends it.
 #[derive(Deserialize)]
@@ -64,9 +57,7 @@ pub(super) fn parse(
     // The fast way knows just the first thing that is wrong; the slow one finds them all.
     let submitted = parsed.map_err(|error| diagnose(body, &error))?;
     if submitted.is_empty() {
-        return Err(Problem::invalid_event(
-            "the list is empty; send at least one event",
-        ));
+        return Err(Problem::invalid_event("the list is empty; send at least one event"));
     }
     if submitted.len() > config.max_events {
         return Err(Problem::body_too_large(format!(
@@ -83,24 +74,10 @@ pub(super) fn parse(
             true => Bytes::copy_from_slice(submitted.data.get().as_bytes()),
             false => body.slice_ref(submitted.data.get().as_bytes()),
         };
-        let path = Path {
-            index: is_list.then_some(index),
-        };
-        events.extend(check(
-            submitted,
-            data,
-            config,
-            tenant,
-            now,
-            path,
-            &mut errors,
-        ));
+        let path = Path { index: is_list.then_some(index) };
+        events.extend(check(submitted, data, config, tenant, now, path, &mut errors));
     }
-    if errors.is_empty() {
-        Ok(events)
-    } else {
-        Err(invalid(errors))
-    }
+    if errors.is_empty() { Ok(events) } else { Err(invalid(errors)) }
 }
 
 /// Where in the body an event stands.
@@ -119,10 +96,7 @@ impl Path {
     }
 
     fn error(self, field: &str, detail: impl Into<String>) -> FieldError {
-        FieldError {
-            field: self.field(field),
-            detail: detail.into(),
-        }
+        FieldError { field: self.field(field), detail: detail.into() }
     }
 }
 
@@ -130,11 +104,7 @@ fn invalid(mut errors: Vec<FieldError>) -> Problem {
     let count = errors.len();
     errors.truncate(MAX_ERRORS);
     let first = errors.first().map_or_else(String::new, |error| {
-        let field = if error.field.is_empty() {
-            "the body"
-        } else {
-            &error.field
-        };
+        let field = if error.field.is_empty() { "the body" } else { &error.field };
         format!("{field}: {}", error.detail)
     });
     let detail = match count {
@@ -178,10 +148,7 @@ fn check(
     if let Some(key) = &submitted.ordering_key
         && !(1..=MAX_ORDERING_KEY_LEN).contains(&key.len())
     {
-        let why = format!(
-            "must have 1 to {MAX_ORDERING_KEY_LEN} bytes; it has {}",
-            key.len()
-        );
+        let why = format!("must have 1 to {MAX_ORDERING_KEY_LEN} bytes; it has {}", key.len());
         errors.push(path.error("ordering_key", why));
     }
     if errors.len() > before {
@@ -222,10 +189,7 @@ fn check_attributes(
     errors: &mut Vec<FieldError>,
 ) {
     if attributes.len() > MAX_ATTRIBUTES {
-        let why = format!(
-            "has {} entries; at most {MAX_ATTRIBUTES} are taken",
-            attributes.len()
-        );
+        let why = format!("has {} entries; at most {MAX_ATTRIBUTES} are taken", attributes.len());
         errors.push(path.error("attributes", why));
     }
     for (name, value) in attributes {
@@ -279,20 +243,14 @@ fn diagnose(body: &[u8], error: &serde_json::Error) -> Problem {
     }
     if errors.is_empty() {
         // Such as a field that stands twice.
-        errors.push(FieldError {
-            field: String::new(),
-            detail: error.to_string(),
-        });
+        errors.push(FieldError { field: String::new(), detail: error.to_string() });
     }
     invalid(errors)
 }
 
 fn diagnose_event(event: &Value, path: Path, errors: &mut Vec<FieldError>) {
     let Value::Object(fields) = event else {
-        let why = format!(
-            "is {}; an event is an object with `type` and `data`",
-            kind(event)
-        );
+        let why = format!("is {}; an event is an object with `type` and `data`", kind(event));
         errors.push(path.error("", why));
         return;
     };
@@ -344,10 +302,7 @@ fn unknown_field(name: &str) -> String {
         .filter(|(distance, _)| *distance <= 2);
     match nearest {
         Some((_, field)) => format!("is not a field of an event; did you mean `{field}`?"),
-        None => format!(
-            "is not a field of an event; those are {}",
-            FIELDS.join(", ")
-        ),
+        None => format!("is not a field of an event; those are {}", FIELDS.join(", ")),
     }
 }
 
@@ -369,27 +324,14 @@ mod tests {
     use super::*;
 
     fn parsed(body: &str) -> Result<Vec<(Event, bool)>, Problem> {
-        let config = Config {
-            max_events: 3,
-            max_depth: 4,
-            ..Config::default()
-        };
+        let config = Config { max_events: 3, max_depth: 4, ..Config::default() };
         let now = Timestamp::from_second(1_700_000_000).unwrap();
-        parse(
-            &Bytes::copy_from_slice(body.as_bytes()),
-            &config,
-            &"acme".into(),
-            now,
-        )
+        parse(&Bytes::copy_from_slice(body.as_bytes()), &config, &"acme".into(), now)
     }
 
     fn errors(body: &str) -> Vec<(String, String)> {
         let problem = parsed(body).unwrap_err();
-        problem
-            .errors()
-            .iter()
-            .map(|e| (e.field.clone(), e.detail.clone()))
-            .collect()
+        problem.errors().iter().map(|e| (e.field.clone(), e.detail.clone())).collect()
     }
 
     #[test]
@@ -423,38 +365,17 @@ mod tests {
     fn every_wrong_field_is_named() {
         for (body, expected) in [
             ("{}", vec![("type", "is missing"), ("data", "is missing")]),
-            (
-                r#"{"typ":"a","data":1,"type":"a"}"#,
-                vec![("typ", "did you mean `type`?")],
-            ),
-            (
-                r#"{"webhook":1,"data":1,"type":"a"}"#,
-                vec![("webhook", "those are type, data")],
-            ),
-            (
-                r#"{"type":5,"data":1}"#,
-                vec![("type", "is a number; a string is needed")],
-            ),
-            (
-                r#"{"type":"a b","data":1}"#,
-                vec![("type", "has the name \"a b\"")],
-            ),
-            (
-                r#"{"type":"a","data":1,"id":"a.b"}"#,
-                vec![("id", "has the character '.'")],
-            ),
-            (
-                r#"{"type":"a","data":1,"timestamp":"now"}"#,
-                vec![("timestamp", "RFC 3339")],
-            ),
+            (r#"{"typ":"a","data":1,"type":"a"}"#, vec![("typ", "did you mean `type`?")]),
+            (r#"{"webhook":1,"data":1,"type":"a"}"#, vec![("webhook", "those are type, data")]),
+            (r#"{"type":5,"data":1}"#, vec![("type", "is a number; a string is needed")]),
+            (r#"{"type":"a b","data":1}"#, vec![("type", "has the name \"a b\"")]),
+            (r#"{"type":"a","data":1,"id":"a.b"}"#, vec![("id", "has the character '.'")]),
+            (r#"{"type":"a","data":1,"timestamp":"now"}"#, vec![("timestamp", "RFC 3339")]),
             (
                 r#"{"type":"a","data":1,"attributes":{"n":1}}"#,
                 vec![("attributes.n", "is a number; attributes are strings")],
             ),
-            (
-                r#"{"type":"a","data":[[[[[1]]]]]}"#,
-                vec![("data", "nested deeper than 4")],
-            ),
+            (r#"{"type":"a","data":[[[[[1]]]]]}"#, vec![("data", "nested deeper than 4")]),
             (
                 r#"{"type":"a","data":1,"ordering_key":""}"#,
                 vec![("ordering_key", "1 to 256 bytes")],
@@ -467,10 +388,7 @@ mod tests {
                 r#"[{"type":"","data":1},{"type":"a","data":1,"id":""}]"#,
                 vec![("[0].type", "empty name"), ("[1].id", "must not be empty")],
             ),
-            (
-                r#"{"type":"a","type":"b","data":1}"#,
-                vec![("", "duplicate field `type`")],
-            ),
+            (r#"{"type":"a","type":"b","data":1}"#, vec![("", "duplicate field `type`")]),
         ] {
             let found = errors(body);
             assert_eq!(found.len(), expected.len(), "{body}: {found:?}");

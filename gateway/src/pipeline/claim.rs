@@ -30,10 +30,7 @@ pub(super) struct Alarm {
 
 impl Default for Alarm {
     fn default() -> Self {
-        Self {
-            bell: Notify::new(),
-            wakes_at: AtomicI64::new(i64::MAX),
-        }
+        Self { bell: Notify::new(), wakes_at: AtomicI64::new(i64::MAX) }
     }
 }
 
@@ -54,10 +51,7 @@ impl Alarm {
     /// Sleeps until `next_due`, or what became due earlier, or until it rings.
     async fn sleep(&self, next_due: Option<Timestamp>) {
         let next_due = next_due.map_or(i64::MAX, Timestamp::as_microsecond);
-        let wakes_at = self
-            .wakes_at
-            .fetch_min(next_due, Ordering::SeqCst)
-            .min(next_due);
+        let wakes_at = self.wakes_at.fetch_min(next_due, Ordering::SeqCst).min(next_due);
         let micros = wakes_at.saturating_sub(Timestamp::now().as_microsecond());
         let duration = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
         // Ringing and waking come to the same: look what is due.
@@ -87,13 +81,7 @@ pub(super) async fn run(pipeline: Pipeline, drain: Drain) {
         () = claiming => {}
         () = drain.begun() => {}
     }
-    let waiting: Vec<_> = pipeline
-        .0
-        .ready
-        .close()
-        .into_iter()
-        .map(|job| job.delivery.id)
-        .collect();
+    let waiting: Vec<_> = pipeline.0.ready.close().into_iter().map(|job| job.delivery.id).collect();
     if !waiting.is_empty()
         && let Err(error) = pipeline.0.store.release(waiting).await
     {
@@ -116,22 +104,14 @@ async fn claim(pipeline: &Pipeline) -> Result<Option<Timestamp>, StoreError> {
         // In a task of its own: what is claimed has to be taken in hand even when the drain begins now.
         let claiming = pipeline.clone();
         let claimed = tokio::spawn(async move {
-            let claimed = claiming
-                .0
-                .store
-                .claim(Timestamp::now(), limit, full)
-                .await?;
+            let claimed = claiming.0.store.claim(Timestamp::now(), limit, full).await?;
             let snapshot = claiming.0.current.load();
             let count = claimed.deliveries.len();
             claiming.begin(claimed.deliveries.into_iter().map(|(event, delivery)| {
                 let webhook = snapshot.webhook(&delivery.webhook);
                 let max_running = webhook.map_or(1, |webhook| webhook.definition.concurrency);
                 let slot = claiming.0.ready.admit(&delivery.webhook, max_running);
-                Job {
-                    event: Arc::clone(&event),
-                    delivery,
-                    slot,
-                }
+                Job { event: Arc::clone(&event), delivery, slot }
             }));
             Ok::<_, StoreError>((count, claimed.next_due))
         });

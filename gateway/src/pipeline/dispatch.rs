@@ -29,13 +29,7 @@ pub(super) async fn run(pipeline: &Pipeline, event: Arc<Event>, mut delivery: De
         // A defect of the gateway's own; the delivery must not be lost in it.
         Err(_) => {
             let failure = Failure::new(FailureKind::Internal, "the gateway panicked; see its log");
-            failed(
-                &delivery,
-                &Schedule::default(),
-                began.failed(failure),
-                String::new(),
-                None,
-            )
+            failed(&delivery, &Schedule::default(), began.failed(failure), String::new(), None)
         }
     };
     tell(&event, &delivery, &update);
@@ -51,10 +45,7 @@ struct Began {
 
 impl Began {
     fn now() -> Self {
-        Self {
-            at: Timestamp::now(),
-            instant: Instant::now(),
-        }
+        Self { at: Timestamp::now(), instant: Instant::now() }
     }
 
     /// An attempt that got no answer.
@@ -64,13 +55,7 @@ impl Began {
 
     fn ended(self, status: Option<u16>, failure: Option<Failure>, excerpt: String) -> Attempt {
         let duration_us = u64::try_from(self.instant.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Attempt {
-            started_at: self.at,
-            duration_us,
-            status,
-            failure,
-            excerpt,
-        }
+        Attempt { started_at: self.at, duration_us, status, failure, excerpt }
     }
 }
 
@@ -98,12 +83,7 @@ async fn attempt(
         None => match transformed(&snapshot, webhook, event, delivery.id, &mut chain).await {
             Ok(Outcome::Drop(reason)) => {
                 let next = Next::Dropped(reason);
-                return Update {
-                    delivery: delivery.id,
-                    attempt: None,
-                    chain,
-                    next,
-                };
+                return Update { delivery: delivery.id, attempt: None, chain, next };
             }
             Ok(Outcome::Forward(parts)) => {
                 split(pipeline, webhook, event, delivery, parts, &chain).await
@@ -137,10 +117,7 @@ async fn transformed(
 ) -> Result<Outcome, Failure> {
     let steps = snapshot.chain(webhook)?;
     if steps.is_empty() {
-        return Ok(Outcome::Forward(vec![render::plain(
-            event,
-            webhook.definition.body,
-        )]));
+        return Ok(Outcome::Forward(vec![render::plain(event, webhook.definition.body)]));
     }
     let versions: Vec<_> = steps
         .iter()
@@ -153,9 +130,7 @@ async fn transformed(
         metadata: &webhook.definition.metadata,
         delivery,
     };
-    transform::run(event, recipient, &steps)
-        .await
-        .map_err(|failed| failed.failure)
+    transform::run(event, recipient, &steps).await.map_err(|failed| failed.failure)
 }
 
 /// Makes the parts of a split durable, each a delivery of its own, and gives the first one's request.
@@ -179,51 +154,23 @@ async fn split(
         .zip(2..)
         .map(|(request, part)| {
             let id = DeliveryId::generate();
-            let slot = pipeline
-                .0
-                .ready
-                .reserve(&webhook.id, webhook.definition.concurrency);
+            let slot = pipeline.0.ready.reserve(&webhook.id, webhook.definition.concurrency);
             let in_hand = slot.is_some();
             all_in_hand &= in_hand;
             if let Some(slot) = slot {
                 let request = Some(Arc::clone(&request));
                 let webhook = webhook.id.clone();
-                let delivery = Delivery {
-                    id,
-                    webhook,
-                    part,
-                    attempts: 0,
-                    request,
-                };
-                jobs.push(Job {
-                    event: Arc::clone(event),
-                    delivery,
-                    slot,
-                });
+                let delivery = Delivery { id, webhook, part, attempts: 0, request };
+                jobs.push(Job { event: Arc::clone(event), delivery, slot });
             }
-            (
-                NewDelivery {
-                    id,
-                    webhook: webhook.id.clone(),
-                    in_hand,
-                },
-                request,
-            )
+            (NewDelivery { id, webhook: webhook.id.clone(), in_hand }, request)
         })
         .collect();
     if others.is_empty() {
         return first;
     }
-    let next = Next::Split {
-        first: Arc::clone(&first),
-        others,
-    };
-    let update = Update {
-        delivery: delivery.id,
-        attempt: None,
-        chain: chain.to_owned(),
-        next,
-    };
+    let next = Next::Split { first: Arc::clone(&first), others };
+    let update = Update { delivery: delivery.id, attempt: None, chain: chain.to_owned(), next };
     record(pipeline, update).await;
     pipeline.begin(jobs.into_iter());
     if !all_in_hand {
@@ -260,22 +207,14 @@ fn failed(
     chain: String,
     keep: Option<Arc<Request>>,
 ) -> Update {
-    let permanent = attempt
-        .failure
-        .as_ref()
-        .is_some_and(|failure| failure.kind.is_permanent());
+    let permanent = attempt.failure.as_ref().is_some_and(|failure| failure.kind.is_permanent());
     let delay = match permanent {
         true => None,
         false => schedule.delay_after(delivery.attempts.saturating_add(1), jitter(delivery.id)),
     };
     let at = delay.and_then(|delay| Timestamp::now().checked_add(delay).ok());
     let next = at.map_or(Next::Dead, |at| Next::Retry { at, request: keep });
-    Update {
-        delivery: delivery.id,
-        attempt: Some(attempt),
-        chain,
-        next,
-    }
+    Update { delivery: delivery.id, attempt: Some(attempt), chain, next }
 }
 
 /// A number from 0 to 1 out of the random part of a delivery's id: the same for all its retries, and
@@ -305,10 +244,7 @@ async fn record(pipeline: &Pipeline, update: Update) {
 fn tell(event: &Event, delivery: &Delivery, update: &Update) {
     let tenant = &*event.tenant;
     let (event, webhook, delivery) = (&event.id, &delivery.webhook, delivery.id);
-    let failure = update
-        .attempt
-        .as_ref()
-        .and_then(|attempt| attempt.failure.as_ref());
+    let failure = update.attempt.as_ref().and_then(|attempt| attempt.failure.as_ref());
     match (&update.next, failure) {
         (Next::Retry { at, .. }, Some(failure)) => {
             tracing::warn!(tenant, %event, %webhook, %delivery, %failure, retry_at = %at, "attempt failed");

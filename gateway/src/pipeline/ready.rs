@@ -103,12 +103,7 @@ impl Ready {
     }
 
     fn slot(&self, webhook: &WebhookId) -> Slot {
-        Slot {
-            ready: self.clone(),
-            webhook: webhook.clone(),
-            running: false,
-            freed: false,
-        }
+        Slot { ready: self.clone(), webhook: webhook.clone(), running: false, freed: false }
     }
 
     /// How many more deliveries there is room for, and the webhooks for which there is none.
@@ -158,11 +153,7 @@ impl Ready {
         let mut lanes = self.lanes();
         lanes.closed = true;
         lanes.turns.clear();
-        lanes
-            .by_webhook
-            .values_mut()
-            .flat_map(|lane| lane.waiting.drain(..))
-            .collect()
+        lanes.by_webhook.values_mut().flat_map(|lane| lane.waiting.drain(..)).collect()
     }
 
     /// Waits until nothing is under way.
@@ -183,17 +174,14 @@ impl Ready {
 
 impl Lanes {
     fn lane(&mut self, webhook: &WebhookId, max_running: usize) -> &mut Lane {
-        let lane = self
-            .by_webhook
-            .entry(webhook.clone())
-            .or_insert_with(|| Lane {
-                waiting: VecDeque::new(),
-                held: 0,
-                running: 0,
-                max_running: 1,
-                queued: false,
-                full: false,
-            });
+        let lane = self.by_webhook.entry(webhook.clone()).or_insert_with(|| Lane {
+            waiting: VecDeque::new(),
+            held: 0,
+            running: 0,
+            max_running: 1,
+            queued: false,
+            full: false,
+        });
         lane.max_running = max_running.max(1);
         lane
     }
@@ -272,11 +260,7 @@ mod tests {
     use crate::event::{EventId, EventType};
 
     fn ready(max_ready: usize, concurrency: usize) -> Ready {
-        Ready::new(&Config {
-            max_ready,
-            concurrency,
-            webhook_concurrency: 1,
-        })
+        Ready::new(&Config { max_ready, concurrency, webhook_concurrency: 1 })
     }
 
     fn webhook(name: &str) -> WebhookId {
@@ -302,11 +286,7 @@ mod tests {
             request: None,
         };
         let slot = ready.reserve(&webhook(name), limit)?;
-        Some(Job {
-            event: Arc::new(event),
-            delivery,
-            slot,
-        })
+        Some(Job { event: Arc::new(event), delivery, slot })
     }
 
     fn started(ready: &Ready) -> Vec<Job> {
@@ -339,10 +319,7 @@ mod tests {
         assert_eq!(names(&running), ["a"]);
         drop(running);
         assert_eq!(names(&started(&ready)), ["a"]);
-        assert!(
-            ready.lanes().by_webhook.is_empty(),
-            "empty lanes take no memory"
-        );
+        assert!(ready.lanes().by_webhook.is_empty(), "empty lanes take no memory");
     }
 
     #[test]

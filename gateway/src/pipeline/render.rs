@@ -64,12 +64,8 @@ pub(super) fn headers(
         request.removed_headers.contains(name) || request.headers.iter().any(|(set, _)| set == name)
     };
     let definition = &webhook.definition;
-    let mut headers: Vec<_> = definition
-        .headers
-        .iter()
-        .filter(|(name, _)| !changed(name))
-        .cloned()
-        .collect();
+    let mut headers: Vec<_> =
+        definition.headers.iter().filter(|(name, _)| !changed(name)).cloned().collect();
     headers.extend(request.headers.iter().cloned());
     headers.push(("content-type".to_owned(), request.content_type.clone()));
     headers.push((sign::ID_HEADER.to_owned(), message_id.to_owned()));

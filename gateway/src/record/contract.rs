@@ -27,10 +27,7 @@ impl Fixture for Sqlite {
     }
 
     fn open(&self) -> SqliteStore {
-        SqliteStore::open(&Config {
-            data_dir: self.0.path().to_owned(),
-        })
-        .unwrap()
+        SqliteStore::open(&Config { data_dir: self.0.path().to_owned() }).unwrap()
     }
 }
 
@@ -85,10 +82,7 @@ fn event(id: &str, data: &str) -> NewEvent {
             timestamp: at(-5),
             accepted_at: at(0),
             data: Bytes::copy_from_slice(data.as_bytes()),
-            attributes: vec![
-                ("b".to_owned(), "2".to_owned()),
-                ("a".to_owned(), "1".to_owned()),
-            ],
+            attributes: vec![("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1".to_owned())],
             ordering_key: Some("customer-7".to_owned()),
         }),
         given_id: true,
@@ -97,32 +91,17 @@ fn event(id: &str, data: &str) -> NewEvent {
 }
 
 fn delivery(name: &str, in_hand: bool) -> NewDelivery {
-    NewDelivery {
-        id: DeliveryId::generate(),
-        webhook: webhook(name),
-        in_hand,
-    }
+    NewDelivery { id: DeliveryId::generate(), webhook: webhook(name), in_hand }
 }
 
 fn submission(events: Vec<NewEvent>) -> Submission {
-    Submission {
-        tenant: "acme".into(),
-        accepted_at: at(0),
-        idempotency: None,
-        events,
-    }
+    Submission { tenant: "acme".into(), accepted_at: at(0), idempotency: None, events }
 }
 
 fn keyed(key: &str, body: &str, events: Vec<NewEvent>) -> Submission {
     let fingerprint = Digest::of(body.as_bytes());
-    let idempotency = Some(Idempotency {
-        key: key.to_owned(),
-        fingerprint,
-    });
-    Submission {
-        idempotency,
-        ..submission(events)
-    }
+    let idempotency = Some(Idempotency { key: key.to_owned(), fingerprint });
+    Submission { idempotency, ..submission(events) }
 }
 
 fn request(body: &str) -> Arc<Request> {
@@ -144,28 +123,16 @@ fn failed(second: i64, kind: FailureKind) -> Option<Attempt> {
 }
 
 fn update(delivery: DeliveryId, attempt: Option<Attempt>, next: Next) -> Update {
-    Update {
-        delivery,
-        attempt,
-        chain: String::new(),
-        next,
-    }
+    Update { delivery, attempt, chain: String::new(), next }
 }
 
 async fn read(store: &impl Store, id: &str) -> Option<EventRecord> {
-    store
-        .event("acme".into(), EventId::parse(id).unwrap())
-        .await
-        .unwrap()
+    store.event("acme".into(), EventId::parse(id).unwrap()).await.unwrap()
 }
 
 async fn claim(store: &impl Store, now: Timestamp) -> Vec<Delivery> {
     let claimed = store.claim(now, 100, Vec::new()).await.unwrap();
-    claimed
-        .deliveries
-        .into_iter()
-        .map(|(_, delivery)| delivery)
-        .collect()
+    claimed.deliveries.into_iter().map(|(_, delivery)| delivery).collect()
 }
 
 fn statuses(accepted: &Accepted) -> Vec<AcceptedStatus> {
@@ -191,51 +158,32 @@ async fn an_accepted_event_reads_back_byte_for_byte(fixture: impl Fixture) {
     assert_eq!(record.event.timestamp, at(-5));
     assert_eq!(record.event.accepted_at, at(0));
     assert_eq!(record.event.ordering_key.as_deref(), Some("customer-7"));
-    let [delivery] = &record.deliveries[..] else {
-        panic!("one delivery: {record:?}")
-    };
+    let [delivery] = &record.deliveries[..] else { panic!("one delivery: {record:?}") };
     assert_eq!(delivery.id, new.deliveries[0].id);
     assert_eq!((delivery.part, delivery.state), (1, State::Pending));
 }
 
 async fn a_repeated_key_gives_the_first_answer(fixture: impl Fixture) {
     let store = fixture.open();
-    let first = store
-        .accept(keyed("k", "body", vec![event("evt-1", "1")]))
-        .await
-        .unwrap();
-    let Accepted::Stored(answers) = first else {
-        panic!("{first:?}")
-    };
+    let first = store.accept(keyed("k", "body", vec![event("evt-1", "1")])).await.unwrap();
+    let Accepted::Stored(answers) = first else { panic!("{first:?}") };
     // A producer without ids of its own gets new ones each time; the answer names the first ones.
-    let again = store
-        .accept(keyed("k", "body", vec![event("evt-2", "1")]))
-        .await
-        .unwrap();
+    let again = store.accept(keyed("k", "body", vec![event("evt-2", "1")])).await.unwrap();
     assert_eq!(again, Accepted::Repeated(answers));
     assert!(read(&store, "evt-2").await.is_none());
 }
 
 async fn a_key_used_for_another_request_is_refused(fixture: impl Fixture) {
     let store = fixture.open();
-    store
-        .accept(keyed("k", "body", vec![event("evt-1", "1")]))
-        .await
-        .unwrap();
-    let other = store
-        .accept(keyed("k", "other", vec![event("evt-2", "2")]))
-        .await
-        .unwrap();
+    store.accept(keyed("k", "body", vec![event("evt-1", "1")])).await.unwrap();
+    let other = store.accept(keyed("k", "other", vec![event("evt-2", "2")])).await.unwrap();
     assert_eq!(other, Accepted::KeyReused);
     assert!(read(&store, "evt-2").await.is_none());
 }
 
 async fn a_key_is_forgotten_after_its_time(fixture: impl Fixture) {
     let store = fixture.open();
-    store
-        .accept(keyed("k", "body", vec![event("evt-1", "1")]))
-        .await
-        .unwrap();
+    store.accept(keyed("k", "body", vec![event("evt-1", "1")])).await.unwrap();
     let mut later = keyed("k", "other", vec![event("evt-2", "2")]);
     later.accepted_at = at(0) + SignedDuration::try_from(Idempotency::KEPT).unwrap();
     let accepted = store.accept(later).await.unwrap();
@@ -244,57 +192,34 @@ async fn a_key_is_forgotten_after_its_time(fixture: impl Fixture) {
 
 async fn a_given_id_makes_a_repeat_a_duplicate(fixture: impl Fixture) {
     let store = fixture.open();
-    let events = vec![
-        event("evt-1", "1"),
-        event("evt-2", "2"),
-        event("evt-1", "1"),
-    ];
+    let events = vec![event("evt-1", "1"), event("evt-2", "2"), event("evt-1", "1")];
     let accepted = store.accept(submission(events)).await.unwrap();
-    let expected = [
-        AcceptedStatus::Accepted,
-        AcceptedStatus::Accepted,
-        AcceptedStatus::Duplicate,
-    ];
+    let expected = [AcceptedStatus::Accepted, AcceptedStatus::Accepted, AcceptedStatus::Duplicate];
     assert_eq!(statuses(&accepted), expected);
-    let again = store
-        .accept(submission(vec![event("evt-2", "2")]))
-        .await
-        .unwrap();
+    let again = store.accept(submission(vec![event("evt-2", "2")])).await.unwrap();
     assert_eq!(statuses(&again), [AcceptedStatus::Duplicate]);
     assert_eq!(read(&store, "evt-2").await.unwrap().deliveries.len(), 1);
 }
 
 async fn a_conflict_keeps_nothing_of_the_submission(fixture: impl Fixture) {
     let store = fixture.open();
-    store
-        .accept(submission(vec![event("evt-1", "1")]))
-        .await
-        .unwrap();
+    store.accept(submission(vec![event("evt-1", "1")])).await.unwrap();
     let events = vec![event("evt-2", "2"), event("evt-1", "changed")];
-    assert_eq!(
-        store.accept(submission(events)).await.unwrap(),
-        Accepted::IdTaken(1)
-    );
+    assert_eq!(store.accept(submission(events)).await.unwrap(), Accepted::IdTaken(1));
     assert!(read(&store, "evt-2").await.is_none());
     assert_eq!(read(&store, "evt-1").await.unwrap().event.data, "1");
 }
 
 async fn tenants_do_not_see_each_other(fixture: impl Fixture) {
     let store = fixture.open();
-    store
-        .accept(submission(vec![event("evt-1", "1")]))
-        .await
-        .unwrap();
+    store.accept(submission(vec![event("evt-1", "1")])).await.unwrap();
     let id = EventId::parse("evt-1").unwrap();
     assert!(store.event("globex".into(), id).await.unwrap().is_none());
 
     let mut other = event("evt-1", "other");
     Arc::get_mut(&mut other.event).unwrap().tenant = "globex".into();
     let accepted = store
-        .accept(Submission {
-            tenant: "globex".into(),
-            ..submission(vec![other])
-        })
+        .accept(Submission { tenant: "globex".into(), ..submission(vec![other]) })
         .await
         .unwrap();
     assert_eq!(statuses(&accepted), [AcceptedStatus::Accepted]);
@@ -322,14 +247,8 @@ async fn claims_come_in_due_order_and_tell_the_next_due_time(fixture: impl Fixtu
         new.deliveries = vec![delivery("wh_a", true)];
         let id = new.deliveries[0].id;
         store.accept(submission(vec![new])).await.unwrap();
-        let next = Next::Retry {
-            at: at(second),
-            request: None,
-        };
-        store
-            .record(update(id, failed(0, FailureKind::Status), next))
-            .await
-            .unwrap();
+        let next = Next::Retry { at: at(second), request: None };
+        store.record(update(id, failed(0, FailureKind::Status), next)).await.unwrap();
     }
     let none = store.claim(at(9), 100, Vec::new()).await.unwrap();
     assert!(none.deliveries.is_empty());
@@ -347,10 +266,7 @@ async fn claims_leave_out_full_webhooks(fixture: impl Fixture) {
     let mut new = event("evt-1", "1");
     new.deliveries = vec![delivery("wh_a", false), delivery("wh_b", false)];
     store.accept(submission(vec![new])).await.unwrap();
-    let claimed = store
-        .claim(at(0), 100, vec![webhook("wh_a")])
-        .await
-        .unwrap();
+    let claimed = store.claim(at(0), 100, vec![webhook("wh_a")]).await.unwrap();
     assert_eq!(claimed.deliveries.len(), 1);
     assert_eq!(claimed.deliveries[0].1.webhook, webhook("wh_b"));
     assert_eq!(claimed.next_due, None);
@@ -358,10 +274,7 @@ async fn claims_leave_out_full_webhooks(fixture: impl Fixture) {
 
 async fn released_deliveries_can_be_claimed_again(fixture: impl Fixture) {
     let store = fixture.open();
-    store
-        .accept(submission(vec![event("evt-1", "1")]))
-        .await
-        .unwrap();
+    store.accept(submission(vec![event("evt-1", "1")])).await.unwrap();
     let claimed = claim(&store, at(0)).await;
     store.release(vec![claimed[0].id]).await.unwrap();
     let again = claim(&store, at(0)).await;
@@ -371,16 +284,10 @@ async fn released_deliveries_can_be_claimed_again(fixture: impl Fixture) {
 
 async fn a_retry_keeps_its_request_and_its_attempts(fixture: impl Fixture) {
     let store = fixture.open();
-    store
-        .accept(submission(vec![event("evt-1", "1")]))
-        .await
-        .unwrap();
+    store.accept(submission(vec![event("evt-1", "1")])).await.unwrap();
     let id = claim(&store, at(0)).await[0].id;
     let rendered = request("{\"v\":1}");
-    let next = Next::Retry {
-        at: at(5),
-        request: Some(Arc::clone(&rendered)),
-    };
+    let next = Next::Retry { at: at(5), request: Some(Arc::clone(&rendered)) };
     let first = Update {
         chain: "summary@abc".to_owned(),
         ..update(id, failed(0, FailureKind::Status), next)
@@ -393,37 +300,19 @@ async fn a_retry_keeps_its_request_and_its_attempts(fixture: impl Fixture) {
     let again = claim(&store, at(5)).await;
     assert_eq!(again[0].attempts, 1);
     assert_eq!(again[0].request.as_ref(), Some(&rendered));
-    let next = Next::Retry {
-        at: at(10),
-        request: None,
-    };
-    store
-        .record(update(id, failed(5, FailureKind::Timeout), next))
-        .await
-        .unwrap();
-    assert_eq!(
-        claim(&store, at(10)).await[0].request.as_ref(),
-        Some(&rendered)
-    );
-    store
-        .record(update(id, failed(10, FailureKind::Dns), Next::Dead))
-        .await
-        .unwrap();
+    let next = Next::Retry { at: at(10), request: None };
+    store.record(update(id, failed(5, FailureKind::Timeout), next)).await.unwrap();
+    assert_eq!(claim(&store, at(10)).await[0].request.as_ref(), Some(&rendered));
+    store.record(update(id, failed(10, FailureKind::Dns), Next::Dead)).await.unwrap();
 
     let record = read(&store, "evt-1").await.unwrap();
     let delivery = &record.deliveries[0];
     assert_eq!(delivery.state, State::Dead);
     assert_eq!(delivery.chain, "summary@abc");
     assert_eq!(delivery.due_at, None);
-    let kinds: Vec<_> = delivery
-        .attempts
-        .iter()
-        .map(|made| made.failure.as_ref().unwrap().kind)
-        .collect();
-    assert_eq!(
-        kinds,
-        [FailureKind::Status, FailureKind::Timeout, FailureKind::Dns]
-    );
+    let kinds: Vec<_> =
+        delivery.attempts.iter().map(|made| made.failure.as_ref().unwrap().kind).collect();
+    assert_eq!(kinds, [FailureKind::Status, FailureKind::Timeout, FailureKind::Dns]);
     let first = &delivery.attempts[0];
     assert_eq!((first.started_at, first.duration_us), (at(0), 1_500));
     assert_eq!((first.status, first.excerpt.as_str()), (Some(500), "oops"));
@@ -431,26 +320,14 @@ async fn a_retry_keeps_its_request_and_its_attempts(fixture: impl Fixture) {
 
 async fn a_split_makes_deliveries_of_their_own(fixture: impl Fixture) {
     let store = fixture.open();
-    store
-        .accept(submission(vec![event("evt-1", "1")]))
-        .await
-        .unwrap();
+    store.accept(submission(vec![event("evt-1", "1")])).await.unwrap();
     let first = claim(&store, at(0)).await[0].id;
-    let others = vec![
-        (delivery("wh_a", true), request("2")),
-        (delivery("wh_a", false), request("3")),
-    ];
+    let others =
+        vec![(delivery("wh_a", true), request("2")), (delivery("wh_a", false), request("3"))];
     let second = others[0].0.id;
     let split = Update {
         chain: "items@abc".to_owned(),
-        ..update(
-            first,
-            None,
-            Next::Split {
-                first: request("1"),
-                others,
-            },
-        )
+        ..update(first, None, Next::Split { first: request("1"), others })
     };
     store.record(split).await.unwrap();
 
@@ -458,17 +335,11 @@ async fn a_split_makes_deliveries_of_their_own(fixture: impl Fixture) {
     assert_eq!(third.len(), 1, "the first and second part are in hand");
     assert_eq!(third[0].part, 3);
     assert_eq!(third[0].request.as_ref().unwrap().body, "3");
-    store
-        .record(update(second, None, Next::Delivered))
-        .await
-        .unwrap();
+    store.record(update(second, None, Next::Delivered)).await.unwrap();
 
     let record = read(&store, "evt-1").await.unwrap();
-    let parts: Vec<_> = record
-        .deliveries
-        .iter()
-        .map(|made| (made.part, made.state, &made.chain[..]))
-        .collect();
+    let parts: Vec<_> =
+        record.deliveries.iter().map(|made| (made.part, made.state, &made.chain[..])).collect();
     assert_eq!(
         parts,
         [
@@ -480,15 +351,9 @@ async fn a_split_makes_deliveries_of_their_own(fixture: impl Fixture) {
     drop(store);
 
     let open = claim(&fixture.open(), at(0)).await;
-    let bodies: Vec<_> = open
-        .iter()
-        .map(|part| &part.request.as_ref().unwrap().body[..])
-        .collect();
+    let bodies: Vec<_> = open.iter().map(|part| &part.request.as_ref().unwrap().body[..]).collect();
     assert_eq!(bodies.len(), 2);
-    assert!(
-        bodies.contains(&&b"1"[..]) && bodies.contains(&&b"3"[..]),
-        "{bodies:?}"
-    );
+    assert!(bodies.contains(&&b"1"[..]) && bodies.contains(&&b"3"[..]), "{bodies:?}");
 }
 
 async fn finished_deliveries_are_never_claimed(fixture: impl Fixture) {
@@ -498,10 +363,7 @@ async fn finished_deliveries_are_never_claimed(fixture: impl Fixture) {
         ("evt-2", Next::Dropped("not wanted".to_owned())),
         ("evt-3", Next::Dead),
     ] {
-        store
-            .accept(submission(vec![event(id, "1")]))
-            .await
-            .unwrap();
+        store.accept(submission(vec![event(id, "1")])).await.unwrap();
         let delivery = claim(&store, at(0)).await[0].id;
         store.record(update(delivery, None, next)).await.unwrap();
     }
@@ -526,10 +388,7 @@ async fn many_tasks_can_write_at_once(fixture: impl Fixture) {
                 new.deliveries = vec![delivery("wh_a", true)];
                 let id = new.deliveries[0].id;
                 store.accept(submission(vec![new])).await.unwrap();
-                store
-                    .record(update(id, None, Next::Delivered))
-                    .await
-                    .unwrap();
+                store.record(update(id, None, Next::Delivered)).await.unwrap();
             })
         })
         .collect();

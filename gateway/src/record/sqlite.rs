@@ -1,5 +1,6 @@
 //! The embedded store: SQLite in WAL mode, one writer thread that commits in groups, a few readers.
 
+mod accept;
 mod read;
 mod rows;
 mod write;
@@ -24,9 +25,8 @@ use writer::{Command, Writer};
 const READERS: usize = 4;
 
 /// The numbered schema changes, applied in order; `user_version` counts those that were.
-const MIGRATIONS: &[&str] = &[include_str!(
-    "../../migrations/sqlite/0001_events_and_deliveries.sql"
-)];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../migrations/sqlite/0001_events_and_deliveries.sql")];
 
 /// A store in one SQLite file.
 #[derive(Debug)]
@@ -53,10 +53,7 @@ impl SqliteStore {
     pub fn open(config: &Config) -> Result<Self, StoreError> {
         let folder = &config.data_dir;
         std::fs::create_dir_all(folder).map_err(|error| {
-            StoreError::new(format!(
-                "cannot create the data folder {}: {error}",
-                folder.display()
-            ))
+            StoreError::new(format!("cannot create the data folder {}: {error}", folder.display()))
         })?;
         let lock = lock(folder)?;
         let path = folder.join("hookmill.db");
@@ -69,9 +66,7 @@ impl SqliteStore {
         };
         let connection =
             open().map_err(|error| StoreError::new(format!("{}: {error}", path.display())))?;
-        let readers = (0..READERS)
-            .map(|_| reader(&path))
-            .collect::<Result<Vec<_>, _>>()?;
+        let readers = (0..READERS).map(|_| reader(&path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             writer: Writer::start(connection)?,
             readers: Arc::new(Readers {
@@ -89,11 +84,7 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         let readers = Arc::clone(&self.readers);
         let _turn = readers.turns.acquire().await.map_err(StoreError::new)?;
-        let taken = readers
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let taken = readers.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let Some(connection) = taken else {
             return Err(StoreError::new("no reader is left"));
         };
@@ -103,11 +94,7 @@ impl SqliteStore {
         })
         .await
         .map_err(StoreError::new)?;
-        readers
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(connection);
+        readers.free.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         Ok(result?)
     }
 }
@@ -123,12 +110,7 @@ impl Store for SqliteStore {
         limit: usize,
         except: Vec<WebhookId>,
     ) -> Operation<'_, Claimed> {
-        self.writer.ask(move |reply| Command::Claim {
-            now,
-            limit,
-            except,
-            reply,
-        })
+        self.writer.ask(move |reply| Command::Claim { now, limit, except, reply })
     }
 
     fn record(&self, update: Update) -> Operation<'_, ()> {
@@ -157,10 +139,7 @@ impl From<rusqlite::Error> for StoreError {
 fn lock(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join("hookmill.lock");
     let file = File::create(&path).map_err(|error| {
-        StoreError::new(format!(
-            "cannot write in the data folder: {}: {error}",
-            path.display()
-        ))
+        StoreError::new(format!("cannot write in the data folder: {}: {error}", path.display()))
     })?;
     file.try_lock().map_err(|_| {
         StoreError::new(format!(
@@ -211,9 +190,7 @@ mod tests {
     use super::*;
 
     fn open(folder: &Path) -> Result<SqliteStore, StoreError> {
-        SqliteStore::open(&Config {
-            data_dir: folder.to_owned(),
-        })
+        SqliteStore::open(&Config { data_dir: folder.to_owned() })
     }
 
     #[test]
@@ -221,10 +198,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = open(folder.path()).unwrap();
         let error = open(folder.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("another gateway uses the data folder"),
-            "{error}"
-        );
+        assert!(error.contains("another gateway uses the data folder"), "{error}");
         drop(first);
         open(folder.path()).unwrap();
     }

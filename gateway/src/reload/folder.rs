@@ -48,11 +48,7 @@ impl Stamp {
         };
         #[cfg(not(unix))]
         let inode = [0; 3];
-        Self {
-            len: metadata.len(),
-            modified: metadata.modified().ok(),
-            inode,
-        }
+        Self { len: metadata.len(), modified: metadata.modified().ok(), inode }
     }
 }
 
@@ -96,18 +92,8 @@ fn plugin(
         wasm: Stamp::of(metadata),
         manifest: fs::metadata(&manifest).ok().as_ref().map(Stamp::of),
     };
-    let key = PluginKey {
-        tenant: tenant.map(Into::into),
-        name: name.to_owned(),
-    };
-    Some((
-        key,
-        Found {
-            wasm: path.to_owned(),
-            manifest,
-            state,
-        },
-    ))
+    let key = PluginKey { tenant: tenant.map(Into::into), name: name.to_owned() };
+    Some((key, Found { wasm: path.to_owned(), manifest, state }))
 }
 
 /// The content of a plugin's file and of its manifest, which is empty when there is none; none when the files
@@ -119,12 +105,7 @@ pub(super) fn read(found: &Found, limit: u64) -> io::Result<Option<(Vec<u8>, Str
             "it has {len} bytes; at most {limit} are loaded (`plugins.max_file_bytes`)"
         )));
     }
-    if found
-        .state
-        .manifest
-        .as_ref()
-        .is_some_and(|manifest| manifest.len > MAX_MANIFEST_BYTES)
-    {
+    if found.state.manifest.as_ref().is_some_and(|manifest| manifest.len > MAX_MANIFEST_BYTES) {
         return Err(io::Error::other(format!(
             "its manifest has more than {MAX_MANIFEST_BYTES} bytes"
         )));
@@ -177,13 +158,7 @@ mod tests {
     fn every_way_to_replace_a_file_shows() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        let state = || {
-            list(dir.path())
-                .unwrap()
-                .into_values()
-                .next()
-                .map(|found| found.state)
-        };
+        let state = || list(dir.path()).unwrap().into_values().next().map(|found| found.state);
         let mut states = vec![state()];
         fs::write(path("a.wasm"), "1").unwrap();
         states.push(state());
@@ -208,16 +183,8 @@ mod tests {
         let path = dir.path().join("a.wasm");
         fs::write(&path, "whole").unwrap();
         let found = list(dir.path()).unwrap().into_values().next().unwrap();
-        assert_eq!(
-            read(&found, 5).unwrap(),
-            Some((b"whole".to_vec(), String::new()))
-        );
-        assert!(
-            read(&found, 4)
-                .unwrap_err()
-                .to_string()
-                .contains("it has 5 bytes")
-        );
+        assert_eq!(read(&found, 5).unwrap(), Some((b"whole".to_vec(), String::new())));
+        assert!(read(&found, 4).unwrap_err().to_string().contains("it has 5 bytes"));
         fs::write(&path, "longer than before").unwrap();
         assert_eq!(read(&found, 100).unwrap(), None);
     }

@@ -50,11 +50,7 @@ impl Watch {
                 tracing::warn!(%error, "the file system sends no notifications; changes show by polling");
             })
             .ok();
-        let mut watch = Self {
-            dir,
-            watcher,
-            watched: None,
-        };
+        let mut watch = Self { dir, watcher, watched: None };
         watch.renew();
         watch
     }
@@ -79,9 +75,7 @@ impl Watch {
 #[cfg(unix)]
 fn identity(dir: &Path) -> Option<Identity> {
     use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(dir)
-        .ok()
-        .map(|metadata| (metadata.dev(), metadata.ino()))
+    std::fs::metadata(dir).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 #[cfg(not(unix))]

@@ -85,9 +85,7 @@ pub struct PluginUse {
 impl fmt::Debug for PluginUse {
     /// Leaves out the config, which may hold credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PluginUse")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("PluginUse").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

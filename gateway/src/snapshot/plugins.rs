@@ -52,9 +52,6 @@ impl FromIterator<(PluginKey, Arc<Plugin>)> for PluginSet {
                 None => shared.insert(key.name, plugin),
             };
         }
-        Self {
-            shared: Arc::new(shared),
-            own: Arc::new(own),
-        }
+        Self { shared: Arc::new(shared), own: Arc::new(own) }
     }
 }

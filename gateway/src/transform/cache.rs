@@ -33,10 +33,7 @@ impl Cache {
         }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self {
-            folder: folder.to_owned(),
-            engine: hasher.finish(),
-        })
+        Ok(Self { folder: folder.to_owned(), engine: hasher.finish() })
     }
 
     /// The compiled form of the plugin with this content hash.
@@ -55,8 +52,7 @@ impl Cache {
     }
 
     fn path(&self, version: Digest) -> PathBuf {
-        self.folder
-            .join(format!("{version}-{:016x}.cwasm", self.engine))
+        self.folder.join(format!("{version}-{:016x}.cwasm", self.engine))
     }
 }
 
@@ -73,10 +69,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let version = Digest::of(b"wasm");
         cache(folder.path()).put(version, b"compiled").unwrap();
-        assert_eq!(
-            cache(folder.path()).get(version).as_deref(),
-            Some(&b"compiled"[..])
-        );
+        assert_eq!(cache(folder.path()).get(version).as_deref(), Some(&b"compiled"[..]));
         assert_eq!(cache(folder.path()).get(Digest::of(b"other")), None);
     }
 
@@ -106,9 +99,6 @@ mod tests {
         let mut other = wasmtime::Config::new();
         other.epoch_interruption(true);
         let other = Engine::new(&other).unwrap();
-        assert_eq!(
-            Cache::open(folder.path(), &other).unwrap().get(version),
-            None
-        );
+        assert_eq!(Cache::open(folder.path(), &other).unwrap().get(version), None);
     }
 }

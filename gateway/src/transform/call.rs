@@ -28,10 +28,7 @@ impl Plugin {
     ) -> (Result<Result<guest::Verdict, guest::Failure>, Failure>, Log) {
         let run = async |store: &mut Store<State>| {
             let instance = self.instance.instantiate_async(&mut *store).await?;
-            instance
-                .hookmill_plugin_transformer()
-                .call_transform(store, event, context)
-                .await
+            instance.hookmill_plugin_transformer().call_transform(store, event, context).await
         };
         bounded(&self.runtime, &self.limits, run).await
     }
@@ -45,10 +42,7 @@ pub(super) async fn describe(
 ) -> (Result<guest::Description, Failure>, Log) {
     let run = async |store: &mut Store<State>| {
         let instance = instance.instantiate_async(&mut *store).await?;
-        instance
-            .hookmill_plugin_transformer()
-            .call_describe(store)
-            .await
+        instance.hookmill_plugin_transformer().call_describe(store).await
     };
     bounded(runtime, limits, run).await
 }
@@ -85,11 +79,7 @@ pub(super) struct State {
 impl State {
     fn new(limits: &Limits) -> Self {
         Self {
-            memory: Memory {
-                limit: limits.memory_bytes,
-                used: 0,
-                refused: false,
-            },
+            memory: Memory { limit: limits.memory_bytes, used: 0, refused: false },
             budget: Budget::new(limits.time),
             log: Log::new(limits),
         }
@@ -102,22 +92,13 @@ impl State {
             return Failure::new(FailureKind::PluginTimeout, message + &place(error));
         }
         // The error's type is private to wasmtime.
-        if error
-            .root_cause()
-            .to_string()
-            .contains("fuel allocated for hostcalls")
-        {
-            let message = format!(
-                "returned more than its limit of {} bytes",
-                limits.output_bytes
-            );
+        if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
+            let message = format!("returned more than its limit of {} bytes", limits.output_bytes);
             return Failure::new(FailureKind::PluginOutput, message);
         }
         if self.memory.refused {
-            let message = format!(
-                "needs more memory than its limit of {} bytes",
-                limits.memory_bytes
-            );
+            let message =
+                format!("needs more memory than its limit of {} bytes", limits.memory_bytes);
             return Failure::new(FailureKind::PluginMemory, message + &place(error));
         }
         let what = match (self.log.last_error(), error.downcast_ref::<Trap>()) {
@@ -143,25 +124,14 @@ fn place(error: &wasmtime::Error) -> String {
         .filter(|name| !is_machinery(name))
         .take(MAX_FRAMES)
         .collect();
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!(" (in {})", names.join(" < "))
-    }
+    if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
 }
 
 /// Functions on the way from a panic to the trap, which every panic shares.
 fn is_machinery(name: &str) -> bool {
-    [
-        "rust_panic",
-        "rust_begin_unwind",
-        "__rust",
-        "core::panicking",
-        "std::panicking",
-        "abort",
-    ]
-    .iter()
-    .any(|part| name.contains(part))
+    ["rust_panic", "rust_begin_unwind", "__rust", "core::panicking", "std::panicking", "abort"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 /// Linear memory and tables.
@@ -209,12 +179,7 @@ struct Budget {
 
 impl Budget {
     fn new(time: Duration) -> Self {
-        Self {
-            left: time,
-            slice_began: Instant::now(),
-            resumed: None,
-            exhausted: false,
-        }
+        Self { left: time, slice_began: Instant::now(), resumed: None, exhausted: false }
     }
 
     /// Accounts for the slice that ends now, and lets others run if there is time left.
@@ -229,9 +194,8 @@ impl Budget {
             }
             Some(left) => {
                 self.left = left;
-                let resumed = self
-                    .resumed
-                    .get_or_insert_with(|| Arc::new(Mutex::new(Instant::now())));
+                let resumed =
+                    self.resumed.get_or_insert_with(|| Arc::new(Mutex::new(Instant::now())));
                 let resumed = Arc::clone(resumed);
                 UpdateDeadline::YieldCustom(
                     1,
@@ -277,11 +241,7 @@ impl Log {
 
     /// The last error, which is where a panic's message stands.
     fn last_error(&self) -> Option<&str> {
-        let mut errors = self
-            .lines
-            .iter()
-            .rev()
-            .filter(|(level, _)| *level == Level::Error);
+        let mut errors = self.lines.iter().rev().filter(|(level, _)| *level == Level::Error);
         errors.next().map(|(_, message)| message.as_str())
     }
 
@@ -317,11 +277,7 @@ mod tests {
 
     #[test]
     fn the_log_is_bounded_and_says_what_it_left_out() {
-        let limits = Limits {
-            log_lines: 3,
-            log_bytes: 8,
-            ..Limits::default()
-        };
+        let limits = Limits { log_lines: 3, log_bytes: 8, ..Limits::default() };
         let mut log = Log::new(&limits);
         log.push(Level::Info, "abc".to_owned());
         log.push(Level::Error, "defgéxx".to_owned());
@@ -336,11 +292,7 @@ mod tests {
 
     #[test]
     fn memory_counts_all_memories_together() {
-        let mut memory = Memory {
-            limit: 100,
-            used: 0,
-            refused: false,
-        };
+        let mut memory = Memory { limit: 100, used: 0, refused: false };
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(memory.memory_growing(0, 40, None).unwrap());
         assert!(!memory.memory_growing(60, 61, None).unwrap());

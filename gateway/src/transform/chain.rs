@@ -87,10 +87,7 @@ pub async fn run(
     }
     parts.map(Outcome::Forward).ok_or_else(|| {
         let failure = Failure::new(FailureKind::Internal, "the chain is empty");
-        Box::new(Failed {
-            plugin: String::new(),
-            failure,
-        })
+        Box::new(Failed { plugin: String::new(), failure })
     })
 }
 
@@ -100,18 +97,12 @@ fn check_count(plugin: &Plugin, count: usize) -> Result<(), Box<Failed>> {
         return Ok(());
     }
     let message = format!("the event became more than {parts} parts");
-    Err(failed(
-        plugin,
-        Failure::new(FailureKind::PluginOutput, message),
-    ))
+    Err(failed(plugin, Failure::new(FailureKind::PluginOutput, message)))
 }
 
 fn failed(plugin: &Plugin, mut failure: Failure) -> Box<Failed> {
     failure.message.insert_str(0, &format!("{}: ", plugin.name));
-    Box::new(Failed {
-        plugin: plugin.name.to_string(),
-        failure,
-    })
+    Box::new(Failed { plugin: plugin.name.to_string(), failure })
 }
 
 async fn call(
@@ -169,8 +160,5 @@ async fn call(
 }
 
 fn pairs(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
-    pairs
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect()
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }

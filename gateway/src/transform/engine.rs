@@ -64,14 +64,7 @@ impl Runtime {
         let cache = Cache::open(&config.cache_dir, &engine).map_err(EngineError::new)?;
         let clock = Clock::start(engine.weak()).map_err(EngineError::new)?;
         let turns = Semaphore::new(usize::try_from(config.instances).unwrap_or(usize::MAX));
-        Ok(Self(Arc::new(Shared {
-            engine,
-            linker,
-            cache,
-            config,
-            turns,
-            clock,
-        })))
+        Ok(Self(Arc::new(Shared { engine, linker, cache, config, turns, clock })))
     }
 
     /// The limits of plugins that bring none of their own.
@@ -116,9 +109,7 @@ impl Runtime {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime")
-            .field("config", &self.0.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Runtime").field("config", &self.0.config).finish_non_exhaustive()
     }
 }
 
@@ -202,26 +193,21 @@ impl Clock {
             thread: OnceLock::new(),
         });
         let weak = Arc::downgrade(&clock);
-        let handle = thread::Builder::new()
-            .name("plugin-clock".to_owned())
-            .spawn(move || {
-                let mut idle = 0;
-                while let (Some(engine), Some(clock)) = (engine.upgrade(), weak.upgrade()) {
-                    engine.increment_epoch();
-                    drop(engine);
-                    idle = clock.rest(idle);
-                }
-            })?;
+        let handle = thread::Builder::new().name("plugin-clock".to_owned()).spawn(move || {
+            let mut idle = 0;
+            while let (Some(engine), Some(clock)) = (engine.upgrade(), weak.upgrade()) {
+                engine.increment_epoch();
+                drop(engine);
+                idle = clock.rest(idle);
+            }
+        })?;
         // The thread is set once, here.
         drop(clock.thread.set(handle.thread().clone()));
         Ok(clock)
     }
 
     /// Waits for the next tick, or, after enough idle ones, for the next call.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a thread of its own, not a runtime worker"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own, not a runtime worker")]
     fn rest(&self, idle: u32) -> u32 {
         if self.calls.load(Ordering::SeqCst) > 0 {
             thread::sleep(TICK);

@@ -54,14 +54,8 @@ impl Runtime {
                 "it cannot work without the capability {wanted:?}, which is not granted"
             )));
         }
-        if described
-            .config_schema
-            .as_ref()
-            .is_some_and(|schema| schema.len() > MAX_SCHEMA_BYTES)
-        {
-            return Err(LoadError(format!(
-                "its config schema is over {MAX_SCHEMA_BYTES} bytes"
-            )));
+        if described.config_schema.as_ref().is_some_and(|schema| schema.len() > MAX_SCHEMA_BYTES) {
+            return Err(LoadError(format!("its config schema is over {MAX_SCHEMA_BYTES} bytes")));
         }
         Ok(Plugin {
             name: Arc::from(name),
@@ -98,10 +92,7 @@ fn link(
 ) -> Result<contract::PluginPre<call::State>, LoadError> {
     let component = compiled(runtime, version, bytes)?;
     check_interface(runtime, &component)?;
-    let linked = runtime
-        .linker()
-        .instantiate_pre(&component)
-        .and_then(contract::PluginPre::new);
+    let linked = runtime.linker().instantiate_pre(&component).and_then(contract::PluginPre::new);
     linked.map_err(|error| LoadError(format!("it does not fit the contract: {error:#}")))
 }
 
@@ -126,10 +117,7 @@ fn compiled(runtime: &Runtime, version: Digest, bytes: &[u8]) -> Result<Componen
         .map_err(|error| LoadError(format!("it does not load: {error:#}")))
 }
 
-#[expect(
-    unsafe_code,
-    reason = "the one way to load compiled code; see the comment"
-)]
+#[expect(unsafe_code, reason = "the one way to load compiled code; see the comment")]
 fn deserialize(runtime: &Runtime, compiled: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: these bytes come from `precompile_component` of this process, or from a cache file that
     // only the gateway's user can write and whose hash matches its content.
@@ -194,17 +182,12 @@ fn check_interface(runtime: &Runtime, component: &Component) -> Result<(), LoadE
         )));
     }
     for (name, item) in types.imports(engine) {
-        let provided = matches!(
-            name,
-            "hookmill:plugin/log@1.0.0" | "hookmill:plugin/types@1.0.0"
-        );
+        let provided = matches!(name, "hookmill:plugin/log@1.0.0" | "hookmill:plugin/types@1.0.0");
         // An instance that holds nothing but types needs nothing from the host.
         let just_types = matches!(&item.ty, ComponentItem::ComponentInstance(instance)
             if instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_))));
         if !provided && !just_types {
-            return Err(LoadError(format!(
-                "it imports `{name}`, which is not granted"
-            )));
+            return Err(LoadError(format!("it imports `{name}`, which is not granted")));
         }
     }
     Ok(())

@@ -15,23 +15,13 @@ pub(super) fn requests(parts: Vec<Outgoing>, limits: &Limits) -> Result<Vec<Requ
         return Err("forwarded nothing; to send nothing, answer `drop` with a reason".to_owned());
     }
     if parts.len() > limits.parts {
-        return Err(format!(
-            "made {} parts; its limit is {}",
-            parts.len(),
-            limits.parts
-        ));
+        return Err(format!("made {} parts; its limit is {}", parts.len(), limits.parts));
     }
     let size: usize = parts.iter().map(size).sum();
     if size > limits.output_bytes {
-        return Err(format!(
-            "returned {size} bytes; its limit is {}",
-            limits.output_bytes
-        ));
+        return Err(format!("returned {size} bytes; its limit is {}", limits.output_bytes));
     }
-    parts
-        .into_iter()
-        .map(|part| request(part, limits))
-        .collect()
+    parts.into_iter().map(|part| request(part, limits)).collect()
 }
 
 fn size(part: &Outgoing) -> usize {
@@ -43,10 +33,7 @@ fn size(part: &Outgoing) -> usize {
         HeaderChange::Set((name, value)) => name.len() + value.len(),
         HeaderChange::Remove(name) => name.len(),
     };
-    let query = part
-        .query
-        .iter()
-        .map(|(name, value)| name.len() + value.len());
+    let query = part.query.iter().map(|(name, value)| name.len() + value.len());
     body + part.headers.iter().map(header).sum::<usize>()
         + query.sum::<usize>()
         + part.path_suffix.as_ref().map_or(0, String::len)
@@ -60,10 +47,7 @@ fn request(part: Outgoing, limits: &Limits) -> Result<Request, String> {
     let mut request = Request::json(body);
     request.content_type = part.content_type.unwrap_or_else(|| default_type.to_owned());
     if !is_header_value(&request.content_type) {
-        return Err(format!(
-            "the content type {:?} is not one",
-            request.content_type
-        ));
+        return Err(format!("the content type {:?} is not one", request.content_type));
     }
     if let Some(name) = part.method {
         request.method = Method::parse(&name)
@@ -74,10 +58,7 @@ fn request(part: Outgoing, limits: &Limits) -> Result<Request, String> {
     request.query = part.query;
     if part.headers.len() > limits.headers {
         let count = part.headers.len();
-        return Err(format!(
-            "changes {count} headers; its limit is {}",
-            limits.headers
-        ));
+        return Err(format!("changes {count} headers; its limit is {}", limits.headers));
     }
     for change in part.headers {
         apply(&mut request, change)?;
@@ -97,9 +78,9 @@ fn apply(request: &mut Request, change: HeaderChange) -> Result<(), String> {
     request.headers.retain(|(set, _)| *set != name);
     request.removed_headers.retain(|removed| *removed != name);
     match change {
-        HeaderChange::Set((_, value)) if !is_header_value(&value) => Err(format!(
-            "the value of the header `{name}` has characters that no header may have"
-        )),
+        HeaderChange::Set((_, value)) if !is_header_value(&value) => {
+            Err(format!("the value of the header `{name}` has characters that no header may have"))
+        }
         HeaderChange::Set((_, value)) => {
             request.headers.push((name, value));
             Ok(())
@@ -132,28 +113,16 @@ pub(super) fn layered(before: &Request, mut after: Request) -> Request {
     let untouched = |name: &String, after: &Request| {
         !after.removed_headers.contains(name) && !after.headers.iter().any(|(set, _)| set == name)
     };
-    let mut headers: Vec<_> = before
-        .headers
-        .iter()
-        .filter(|(name, _)| untouched(name, &after))
-        .cloned()
-        .collect();
-    let mut removed: Vec<_> = before
-        .removed_headers
-        .iter()
-        .filter(|name| untouched(name, &after))
-        .cloned()
-        .collect();
+    let mut headers: Vec<_> =
+        before.headers.iter().filter(|(name, _)| untouched(name, &after)).cloned().collect();
+    let mut removed: Vec<_> =
+        before.removed_headers.iter().filter(|name| untouched(name, &after)).cloned().collect();
     headers.append(&mut after.headers);
     removed.append(&mut after.removed_headers);
     let mut query = before.query.clone();
     query.append(&mut after.query);
     Request {
-        method: if after.method == Method::Post {
-            before.method
-        } else {
-            after.method
-        },
+        method: if after.method == Method::Post { before.method } else { after.method },
         path_suffix: format!("{}{}", before.path_suffix, after.path_suffix),
         headers,
         removed_headers: removed,
@@ -190,72 +159,29 @@ mod tests {
 
     #[test]
     fn what_is_not_allowed_is_refused_by_name() {
-        let limits = Limits {
-            parts: 2,
-            headers: 1,
-            output_bytes: 64,
-            ..Limits::default()
-        };
+        let limits = Limits { parts: 2, headers: 1, output_bytes: 64, ..Limits::default() };
         let with = |change: fn(&mut Outgoing)| {
             let mut part = outgoing();
             change(&mut part);
             requests(vec![part], &limits).unwrap_err()
         };
-        assert!(
-            requests(Vec::new(), &limits)
-                .unwrap_err()
-                .contains("forwarded nothing")
-        );
-        assert!(
-            requests(vec![outgoing(); 3], &limits)
-                .unwrap_err()
-                .contains("made 3 parts")
-        );
+        assert!(requests(Vec::new(), &limits).unwrap_err().contains("forwarded nothing"));
+        assert!(requests(vec![outgoing(); 3], &limits).unwrap_err().contains("made 3 parts"));
         for (message, expected) in [
-            (
-                with(|part| part.body = Body::Bytes(vec![0; 65])),
-                "returned 65 bytes",
-            ),
-            (
-                with(|part| part.method = Some("DELETE".to_owned())),
-                "\"DELETE\" is not POST",
-            ),
-            (
-                with(|part| part.content_type = Some("a\nb".to_owned())),
-                "content type",
-            ),
-            (
-                with(|part| part.headers = vec![set("a", "1"), set("b", "2")]),
-                "changes 2 headers",
-            ),
+            (with(|part| part.body = Body::Bytes(vec![0; 65])), "returned 65 bytes"),
+            (with(|part| part.method = Some("DELETE".to_owned())), "\"DELETE\" is not POST"),
+            (with(|part| part.content_type = Some("a\nb".to_owned())), "content type"),
+            (with(|part| part.headers = vec![set("a", "1"), set("b", "2")]), "changes 2 headers"),
             (
                 with(|part| part.headers = vec![set("Webhook-Signature", "v1,x")]),
                 "cannot be changed",
             ),
-            (
-                with(|part| part.headers = vec![set("Host", "evil")]),
-                "cannot be changed",
-            ),
-            (
-                with(|part| part.headers = vec![set("a b", "1")]),
-                "is not one",
-            ),
-            (
-                with(|part| part.headers = vec![set("a", "1\r\nb: 2")]),
-                "no header may have",
-            ),
-            (
-                with(|part| part.path_suffix = Some("/../admin".to_owned())),
-                "path suffix",
-            ),
-            (
-                with(|part| part.path_suffix = Some("/%2E%2e/x".to_owned())),
-                "path suffix",
-            ),
-            (
-                with(|part| part.path_suffix = Some("/a?b=c".to_owned())),
-                "path suffix",
-            ),
+            (with(|part| part.headers = vec![set("Host", "evil")]), "cannot be changed"),
+            (with(|part| part.headers = vec![set("a b", "1")]), "is not one"),
+            (with(|part| part.headers = vec![set("a", "1\r\nb: 2")]), "no header may have"),
+            (with(|part| part.path_suffix = Some("/../admin".to_owned())), "path suffix"),
+            (with(|part| part.path_suffix = Some("/%2E%2e/x".to_owned())), "path suffix"),
+            (with(|part| part.path_suffix = Some("/a?b=c".to_owned())), "path suffix"),
         ] {
             assert!(message.contains(expected), "{message} / {expected}");
         }
@@ -264,18 +190,14 @@ mod tests {
     #[test]
     fn later_plugins_override_earlier_ones() {
         let mut before = Request::json(Bytes::from_static(b"1"));
-        before.headers = vec![
-            ("x-a".to_owned(), "1".to_owned()),
-            ("x-b".to_owned(), "1".to_owned()),
-        ];
+        before.headers =
+            vec![("x-a".to_owned(), "1".to_owned()), ("x-b".to_owned(), "1".to_owned())];
         before.removed_headers = vec!["x-c".to_owned(), "x-d".to_owned()];
         before.path_suffix = "/a".to_owned();
         before.method = Method::Put;
         let mut after = Request::json(Bytes::from_static(b"2"));
-        after.headers = vec![
-            ("x-b".to_owned(), "2".to_owned()),
-            ("x-c".to_owned(), "2".to_owned()),
-        ];
+        after.headers =
+            vec![("x-b".to_owned(), "2".to_owned()), ("x-c".to_owned(), "2".to_owned())];
         after.removed_headers = vec!["x-a".to_owned()];
         after.path_suffix = "/b".to_owned();
         let made = layered(&before, after);

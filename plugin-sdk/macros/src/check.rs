@@ -10,10 +10,7 @@ pub(crate) fn check(arguments: &TokenStream, item: &TokenStream) -> Result<ItemF
         .map_err(|error| Error::new(error.span(), "`#[transform]` belongs on a function"))?;
     let mut errors = Vec::new();
     if !arguments.is_empty() {
-        errors.push(Error::new(
-            arguments.span(),
-            "`#[transform]` takes no arguments yet",
-        ));
+        errors.push(Error::new(arguments.span(), "`#[transform]` takes no arguments yet"));
     }
     check_signature(&function.sig, &mut errors);
     match errors.into_iter().reduce(|mut all, error| {
@@ -28,10 +25,7 @@ pub(crate) fn check(arguments: &TokenStream, item: &TokenStream) -> Result<ItemF
 fn check_signature(signature: &Signature, errors: &mut Vec<Error>) {
     let mut refuse = |span, message| errors.push(Error::new(span, message));
     if let Some(keyword) = &signature.asyncness {
-        refuse(
-            keyword.span(),
-            "a transform cannot be async: a plugin has nothing to wait for",
-        );
+        refuse(keyword.span(), "a transform cannot be async: a plugin has nothing to wait for");
     }
     if let Safety::Unsafe(keyword) = &signature.safety {
         refuse(keyword.span(), "a transform cannot be unsafe");
@@ -48,10 +42,7 @@ fn check_signature(signature: &Signature, errors: &mut Vec<Error>) {
     }
     for parameter in &signature.inputs {
         if let FnArg::Receiver(receiver) = parameter {
-            refuse(
-                receiver.span(),
-                "a transform cannot take `self`: make it a free function",
-            );
+            refuse(receiver.span(), "a transform cannot take `self`: make it a free function");
         }
     }
     if signature.inputs.is_empty() {
@@ -67,10 +58,7 @@ fn check_signature(signature: &Signature, errors: &mut Vec<Error>) {
         );
     }
     if matches!(signature.output, ReturnType::Default) {
-        refuse(
-            signature.ident.span(),
-            "a transform returns a `Verdict` or a `Result<Verdict>`",
-        );
+        refuse(signature.ident.span(), "a transform returns a `Verdict` or a `Result<Verdict>`");
     }
 }
 

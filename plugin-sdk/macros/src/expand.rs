@@ -79,20 +79,11 @@ fn doc_line(attribute: &Attribute) -> Option<String> {
     let Meta::NameValue(pair) = &attribute.meta else {
         return None;
     };
-    let Expr::Lit(ExprLit {
-        lit: Lit::Str(text),
-        ..
-    }) = &pair.value
-    else {
+    let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = &pair.value else {
         return None;
     };
     let line = text.value();
-    pair.path.is_ident("doc").then(|| {
-        line.strip_prefix(' ')
-            .unwrap_or(&line)
-            .trim_end()
-            .to_owned()
-    })
+    pair.path.is_ident("doc").then(|| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -121,10 +112,6 @@ mod tests {
             fn f(event: Event) -> Verdict {}
         );
         assert_eq!(description(&function.attrs), None);
-        assert!(
-            expand(&function)
-                .to_string()
-                .contains("CARGO_PKG_DESCRIPTION")
-        );
+        assert!(expand(&function).to_string().contains("CARGO_PKG_DESCRIPTION"));
     }
 }

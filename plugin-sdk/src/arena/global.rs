@@ -13,10 +13,8 @@ use std::ptr;
 use super::{Arena, Memory, PAGE, growth};
 
 #[global_allocator]
-static GLOBAL: Global = Global(UnsafeCell::new(State {
-    arena: Arena::new(),
-    memory: Linear { begun: false },
-}));
+static GLOBAL: Global =
+    Global(UnsafeCell::new(State { arena: Arena::new(), memory: Linear { begun: false } }));
 
 struct Global(UnsafeCell<State>);
 

@@ -43,10 +43,7 @@ use crate::transform::Transform;
 /// # Panics
 ///
 /// When a case turns out otherwise, a file cannot be read, or there is none.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a function is best passed by its bare name"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "a function is best passed by its bare name")]
 pub fn fixtures<Args>(transform: impl Transform<'static, Args>, dir: impl AsRef<Path>) {
     let dir = dir.as_ref();
     let failures: Vec<String> = match files(dir) {
@@ -67,10 +64,7 @@ fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
+        if path.extension().is_some_and(|extension| extension == "json") {
             files.push(path);
         }
     }
@@ -83,12 +77,7 @@ fn check<Args>(transform: &impl Transform<'static, Args>, file: &Path) -> Result
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
     // Kept until the process ends, so that transforms that borrow from the payload can be run too.
     let fixture: Fixture = serde_json::from_str(text.leak()).map_err(|error| error.to_string())?;
-    let Fixture {
-        event,
-        context,
-        config,
-        expect,
-    } = fixture;
+    let Fixture { event, context, config, expect } = fixture;
     let config = config.map_or("{}", RawValue::get);
     let outcome = super::run_resolved(transform, event.into_event(), context.into_context(config));
     expect::compare(&expect, &outcome)
@@ -157,10 +146,7 @@ impl ContextFields {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::needless_pass_by_value,
-        reason = "a transform owns its event and context"
-    )]
+    #![expect(clippy::needless_pass_by_value, reason = "a transform owns its event and context")]
 
     use super::*;
     use crate::verdict::Verdict;

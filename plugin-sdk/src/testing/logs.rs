@@ -38,10 +38,7 @@ pub(crate) fn emit(level: Level, message: &str) {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-#[expect(
-    clippy::print_stderr,
-    reason = "the log of a native run is standard error"
-)]
+#[expect(clippy::print_stderr, reason = "the log of a native run is standard error")]
 fn write(level: Level, message: &str) {
     let level = match level {
         Level::Trace => "trace",

@@ -35,14 +35,7 @@ fn line_items(event: Event<Order<'_>>) -> Result<Verdict> {
         return Ok(Verdict::drop("the order has no items"));
     }
     let count = items.len();
-    let part = |(position, item)| {
-        Outgoing::json(&Part {
-            order_id: id,
-            position,
-            count,
-            item,
-        })
-    };
+    let part = |(position, item)| Outgoing::json(&Part { order_id: id, position, count, item });
     let parts = (1..).zip(items).map(part).collect::<Result<Vec<_>>>()?;
     Verdict::split(parts)
 }

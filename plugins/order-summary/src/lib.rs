@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the plugin reads of an order; everything else is left out.
 #[derive(Debug, Deserialize)]
-struct Order {
+pub struct Order {
     id: String,
     customer: Customer,
     /// ISO 4217, such as `EUR`.
@@ -30,7 +30,7 @@ struct Item {
 /// The plugin's config: `{"include_lines": true}`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Config {
+pub struct Config {
     /// Whether the summary has a line for each item.
     include_lines: bool,
 }
@@ -60,7 +60,7 @@ struct Line<'a> {
 
 /// Sums an order up: who ordered, how many pieces, and what they come to.
 #[transform]
-fn order_summary(event: Event<Order>, context: Context<Config>) -> Result<Verdict> {
+pub fn order_summary(event: Event<Order>, context: Context<Config>) -> Result<Verdict> {
     let order = &event.payload;
     let lines = order.items.iter().map(line).collect::<Result<Vec<_>>>()?;
     let quantity = sum(lines.iter().map(|line| line.quantity))?;
@@ -77,22 +77,12 @@ fn order_summary(event: Event<Order>, context: Context<Config>) -> Result<Verdic
 }
 
 fn line(item: &Item) -> Result<Line<'_>> {
-    let total_cents = item
-        .quantity
-        .checked_mul(item.unit_price_cents)
-        .ok_or_else(too_large)?;
-    Ok(Line {
-        sku: &item.sku,
-        name: &item.name,
-        quantity: item.quantity,
-        total_cents,
-    })
+    let total_cents = item.quantity.checked_mul(item.unit_price_cents).ok_or_else(too_large)?;
+    Ok(Line { sku: &item.sku, name: &item.name, quantity: item.quantity, total_cents })
 }
 
 fn sum(mut numbers: impl Iterator<Item = u64>) -> Result<u64> {
-    numbers
-        .try_fold(0_u64, u64::checked_add)
-        .ok_or_else(too_large)
+    numbers.try_fold(0_u64, u64::checked_add).ok_or_else(too_large)
 }
 
 /// The order itself is wrong, so no retry and no correction of the plugin would help.

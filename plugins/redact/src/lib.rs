@@ -48,9 +48,7 @@ struct Mask {
 fn redact(event: Event<&RawValue>, context: Context<Config>) -> Verdict {
     let Config { remove, mask } = &context.config;
     let removals = remove.iter().map(|path| Rule::new(path, Action::Remove));
-    let masks = mask
-        .iter()
-        .map(|mask| Rule::new(&mask.path, Action::Mask(mask.keep_last)));
+    let masks = mask.iter().map(|mask| Rule::new(&mask.path, Action::Mask(mask.keep_last)));
     let rules: Vec<Rule<'_>> = removals.chain(masks).collect();
     Verdict::from(Outgoing::text(rewrite(event.payload, &rules)))
 }

@@ -23,10 +23,7 @@ pub(crate) struct Rule<'a> {
 
 impl<'a> Rule<'a> {
     pub(crate) fn new(path: &'a Path, action: Action) -> Self {
-        Self {
-            steps: path.steps(),
-            action,
-        }
+        Self { steps: path.steps(), action }
     }
 }
 
@@ -42,16 +39,11 @@ fn write(value: &RawValue, rules: &[Rule<'_>], text: &mut String) {
     if rules.is_empty() {
         text.push_str(value.get());
     } else if let Some(members) = members(value) {
-        let members = members
-            .iter()
-            .map(|(key, value)| (key.as_str(), Some(quoted(key)), *value));
+        let members = members.iter().map(|(key, value)| (key.as_str(), Some(quoted(key)), *value));
         write_inside('{', members, '}', rules, text);
     } else if let Some(items) = items(value) {
         let names: Vec<String> = (0..items.len()).map(|index| index.to_string()).collect();
-        let items = names
-            .iter()
-            .zip(items)
-            .map(|(name, value)| (name.as_str(), None, value));
+        let items = names.iter().zip(items).map(|(name, value)| (name.as_str(), None, value));
         write_inside('[', items, ']', rules, text);
     } else {
         // Neither: the paths lead nowhere.
@@ -103,11 +95,10 @@ fn rules_below<'a>(name: &str, rules: &[Rule<'a>]) -> Vec<Rule<'a>> {
 /// Of the actions on this very value, the one that hides most.
 fn strongest(rules: &[Rule<'_>]) -> Option<Action> {
     let here = rules.iter().filter(|rule| rule.steps.is_empty());
-    here.map(|rule| rule.action)
-        .min_by_key(|action| match action {
-            Action::Remove => (0, 0),
-            Action::Mask(keep_last) => (1, *keep_last),
-        })
+    here.map(|rule| rule.action).min_by_key(|action| match action {
+        Action::Remove => (0, 0),
+        Action::Mask(keep_last) => (1, *keep_last),
+    })
 }
 
 /// The mask has the same length for all values: how long a secret is may help to guess it.
@@ -119,11 +110,7 @@ fn masked(value: &RawValue, keep_last: usize) -> String {
         _ => String::new(),
     };
     let length = readable.chars().count();
-    let kept = if length > keep_last.saturating_mul(2) {
-        keep_last
-    } else {
-        0
-    };
+    let kept = if length > keep_last.saturating_mul(2) { keep_last } else { 0 };
     let end: String = readable.chars().skip(length - kept).collect();
     quoted(&format!("****{end}"))
 }
@@ -141,10 +128,8 @@ mod tests {
             .iter()
             .map(|(path, action)| (serde_json::from_value((*path).into()).unwrap(), *action))
             .collect();
-        let rules: Vec<Rule<'_>> = paths
-            .iter()
-            .map(|(path, action)| Rule::new(path, *action))
-            .collect();
+        let rules: Vec<Rule<'_>> =
+            paths.iter().map(|(path, action)| Rule::new(path, *action)).collect();
         let payload: &RawValue = serde_json::from_str(payload).unwrap();
         assert_eq!(rewrite(payload, &rules), expected);
     }
@@ -178,11 +163,7 @@ mod tests {
             &[("/*", Action::Mask(4))],
             r#"["****1111","****.670","****","****","****","****","****"]"#,
         );
-        check(
-            r#"["\"\u00e9\n"]"#,
-            &[("/0", Action::Mask(1))],
-            r#"["****\n"]"#,
-        );
+        check(r#"["\"\u00e9\n"]"#, &[("/0", Action::Mask(1))], r#"["****\n"]"#);
     }
 
     #[test]
@@ -191,11 +172,7 @@ mod tests {
         let keep = |count| ("/a/b", Action::Mask(count));
         check(payload, &[keep(4), ("/a/b", Action::Remove)], r#"{"a":{}}"#);
         check(payload, &[keep(4), keep(2)], r#"{"a":{"b":"****89"}}"#);
-        check(
-            payload,
-            &[("/a", Action::Mask(0)), keep(4)],
-            r#"{"a":"****"}"#,
-        );
+        check(payload, &[("/a", Action::Mask(0)), keep(4)], r#"{"a":"****"}"#);
     }
 
     #[test]

@@ -38,11 +38,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            title: None,
-            template: Template::type_and_payload(),
-            missing: String::new(),
-        }
+        Self { title: None, template: Template::type_and_payload(), missing: String::new() }
     }
 }
 
@@ -77,10 +73,7 @@ fn slack_message(event: Event<&RawValue>, context: Context<Config>) -> Result<Ve
         shorten(text, limit)
     };
     let text = render(&config.template, SECTION_LIMIT);
-    let title = config
-        .title
-        .as_ref()
-        .map(|title| render(title, HEADER_LIMIT));
+    let title = config.title.as_ref().map(|title| render(title, HEADER_LIMIT));
 
     let mut blocks = Vec::with_capacity(2);
     // Slack refuses empty texts, which a template of absent values can give.
@@ -91,13 +84,8 @@ fn slack_message(event: Event<&RawValue>, context: Context<Config>) -> Result<Ve
     if text.is_empty() {
         return Ok(Verdict::drop("the message has no text"));
     }
-    blocks.push(Block::Section {
-        text: Text::Mrkdwn(&text),
-    });
-    Verdict::forward(&Message {
-        text: &text,
-        blocks,
-    })
+    blocks.push(Block::Section { text: Text::Mrkdwn(&text) });
+    Verdict::forward(&Message { text: &text, blocks })
 }
 
 #[cfg(test)]
@@ -123,14 +111,7 @@ mod tests {
             panic!("the body is text");
         };
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
-        let length = |pointer| {
-            body.pointer(pointer)
-                .unwrap()
-                .as_str()
-                .unwrap()
-                .chars()
-                .count()
-        };
+        let length = |pointer| body.pointer(pointer).unwrap().as_str().unwrap().chars().count();
         assert!(length("/text") <= SECTION_LIMIT);
         assert!(length("/blocks/0/text/text") <= HEADER_LIMIT);
         assert!(length("/blocks/1/text/text") <= SECTION_LIMIT);

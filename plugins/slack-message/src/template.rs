@@ -34,9 +34,7 @@ impl Template {
     /// The type in bold, and the whole payload.
     pub(crate) fn type_and_payload() -> Self {
         let text = |text: &str| Piece::Text(text.to_owned());
-        Self {
-            pieces: vec![text("*"), Piece::Type, text("*\n"), Piece::Payload],
-        }
+        Self { pieces: vec![text("*"), Piece::Type, text("*\n"), Piece::Payload] }
     }
 
     /// The text for this event, with `missing` for values that are absent or null.
@@ -119,10 +117,9 @@ fn parse(name: &str) -> Result<Piece, String> {
         "payload" => Ok(Piece::Payload),
         _ => match name.strip_prefix("attributes.") {
             Some(attribute) => Ok(Piece::Attribute(attribute.to_owned())),
-            None if name.starts_with('/') => name
-                .parse()
-                .map(Piece::Pointer)
-                .map_err(|error| format!("{error}")),
+            None if name.starts_with('/') => {
+                name.parse().map(Piece::Pointer).map_err(|error| format!("{error}"))
+            }
             None => Err(format!("there is no placeholder `{{{name}}}`")),
         },
     }
@@ -160,10 +157,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for template in ["{", "a}", "{type", "{kind}", "{}", "{/~}"] {
-            assert!(
-                Template::try_from(template.to_owned()).is_err(),
-                "{template}"
-            );
+            assert!(Template::try_from(template.to_owned()).is_err(), "{template}");
         }
     }
 }

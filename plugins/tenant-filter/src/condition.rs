@@ -69,10 +69,9 @@ impl Field {
         match (text, text.strip_prefix("attributes.")) {
             ("type", _) => Ok(Self::Type),
             (_, Some(name)) => Ok(Self::Attribute(name.to_owned())),
-            _ if text.is_empty() || text.starts_with('/') => text
-                .parse()
-                .map(Self::Payload)
-                .map_err(|error| format!("{error}")),
+            _ if text.is_empty() || text.starts_with('/') => {
+                text.parse().map(Self::Payload).map_err(|error| format!("{error}"))
+            }
             _ => Err(format!(
                 "`{text}` is no field: there are `type`, `attributes.NAME` and JSON pointers"
             )),

@@ -111,10 +111,7 @@ mod tests {
             (r#"{"default":{"field":"kind","exists":true}}"#, "`kind`"),
             (r#"{"default":{"field":"type","starts":"a"}}"#, "`starts`"),
             (r#"{"default":{"all":[],"any":[]}}"#, "exactly one of"),
-            (
-                r#"{"default":{"field":"/a","gt":true}}"#,
-                "a number or a string",
-            ),
+            (r#"{"default":{"field":"/a","gt":true}}"#, "a number or a string"),
             (r#"{"default":"keep"}"#, "`forward`, `drop` or a condition"),
         ];
         for (config, part) in rows {

@@ -51,14 +51,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     // the tests want.
     let gateway = ["build", "--release", "--package", "hookmill"];
     command::step("build the gateway", &mut command::cargo(gateway))?;
-    let load = [
-        "build",
-        "--release",
-        "--package",
-        "hookmill-tests",
-        "--bin",
-        "hookmill-load",
-    ];
+    let load = ["build", "--release", "--package", "hookmill-tests", "--bin", "hookmill-load"];
     command::step("build the load generator", &mut command::cargo(load))?;
 
     report::heading(&format!(
@@ -66,11 +59,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
         options.connections,
         options.bytes,
         options.seconds,
-        if options.plugin {
-            "one plugin"
-        } else {
-            "no plugin"
-        }
+        if options.plugin { "one plugin" } else { "no plugin" }
     ));
     let figures = measure(&options)?;
     if options.json {
@@ -118,11 +107,7 @@ fn figure(load: &Process, options: &Options) -> Result<Value> {
 }
 
 fn start_gateway(folder: &Path, receiver: &str, plugin: bool) -> Result<(Process, String)> {
-    let plugins = if plugin {
-        format!("[{PLUGIN:?}]")
-    } else {
-        "[]".to_owned()
-    };
+    let plugins = if plugin { format!("[{PLUGIN:?}]") } else { "[]".to_owned() };
     let configuration = format!(
         r#"# Written by `cargo xtask bench end-to-end`.
 listen = "127.0.0.1:0"
@@ -150,9 +135,7 @@ secrets = ["{SECRET}"]
     );
     std::fs::write(folder.join("hookmill.toml"), configuration)?;
     let mut command = Command::new(release("hookmill"));
-    command
-        .args(["serve", "--config", "hookmill.toml"])
-        .current_dir(folder);
+    command.args(["serve", "--config", "hookmill.toml"]).current_dir(folder);
     let gateway = Process::start("the gateway", &mut command, folder.join("gateway.log"))?;
     let address = gateway.address("listening on http://", " ")?;
     Ok((gateway, address))
@@ -165,25 +148,18 @@ fn release(name: &str) -> PathBuf {
 
 /// Prints the figures as a table.
 fn print(figures: &[Value]) {
-    let header = [
-        "", "events/s", "of raw", "accepted", "received", "p50 ms", "p99 ms", "max ms",
-    ];
+    let header = ["", "events/s", "of raw", "accepted", "received", "p50 ms", "p99 ms", "max ms"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     let raw = figures.first().and_then(per_second).unwrap_or(f64::NAN);
     for figure in figures {
         let rate = per_second(figure).unwrap_or(f64::NAN);
         let name = figure.get("name").and_then(Value::as_str).unwrap_or("?");
-        let mut row = vec![
-            name.to_owned(),
-            format!("{rate:.0}"),
-            format!("{:.1} %", 100.0 * rate / raw),
-        ];
-        row.extend(
-            ["accepted", "received"].map(|name| match count(figure, name) {
-                Some(count) => count.to_string(),
-                None => "-".to_owned(),
-            }),
-        );
+        let mut row =
+            vec![name.to_owned(), format!("{rate:.0}"), format!("{:.1} %", 100.0 * rate / raw)];
+        row.extend(["accepted", "received"].map(|name| match count(figure, name) {
+            Some(count) => count.to_string(),
+            None => "-".to_owned(),
+        }));
         row.extend(["p50", "p99", "max"].map(|name| {
             let latency = figure.pointer(&format!("/latency_ms/{name}"));
             let latency = latency.and_then(Value::as_f64);

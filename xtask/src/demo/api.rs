@@ -31,17 +31,11 @@ impl Api {
             .proxy(None)
             .build()
             .new_agent();
-        Self {
-            agent,
-            url: Arc::new(Mutex::new(url)),
-        }
+        Self { agent, url: Arc::new(Mutex::new(url)) }
     }
 
     pub(super) fn url(&self) -> String {
-        self.url
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.url.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The gateway listens elsewhere from now on.

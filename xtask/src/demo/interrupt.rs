@@ -21,10 +21,7 @@ impl Interrupt {
             .context("cannot watch for signals")?;
         let (mut interrupt, mut terminate) = {
             let _entered = runtime.enter();
-            (
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-            )
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
         };
         let raised = Arc::clone(&flag);
         thread::spawn(move || {

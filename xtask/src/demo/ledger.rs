@@ -48,10 +48,7 @@ pub(super) struct Totals {
 
 impl Ledger {
     pub(super) fn begin(receiver: &Receiver) -> Self {
-        Self {
-            accepted: Vec::new(),
-            seen: receiver.count(),
-        }
+        Self { accepted: Vec::new(), seen: receiver.count() }
     }
 
     /// Notes an event that the gateway has acknowledged.
@@ -61,10 +58,7 @@ impl Ledger {
 
     /// Waits until nothing is under way any more, and adds up.
     pub(super) fn close(self, stage: &mut Stage) -> Result<Totals> {
-        let mut totals = Totals {
-            accepted: self.accepted.len(),
-            ..Totals::default()
-        };
+        let mut totals = Totals { accepted: self.accepted.len(), ..Totals::default() };
         let until = Instant::now() + PATIENCE;
         for (tenant, id) in &self.accepted {
             match settled(stage, *tenant, id, until)? {
@@ -228,9 +222,7 @@ pub(super) fn print(acts: &[(&str, Totals)]) -> Totals {
     ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(acts.iter().map(|(title, totals)| totals.row(title)));
-    let sum = acts
-        .iter()
-        .fold(Totals::default(), |sum, (_, act)| sum + *act);
+    let sum = acts.iter().fold(Totals::default(), |sum, (_, act)| sum + *act);
     rows.push(sum.row("all"));
     report::table(&rows);
     report::line(
@@ -258,13 +250,7 @@ mod tests {
         };
         assert!(good.is_flawless());
         assert!(!Totals { lost: 1, ..good }.is_flawless());
-        assert!(
-            !Totals {
-                verified: 2,
-                ..good
-            }
-            .is_flawless()
-        );
+        assert!(!Totals { verified: 2, ..good }.is_flawless());
         assert!((good + good).verdict().contains("4 events accepted"));
     }
 }

@@ -53,16 +53,10 @@ impl Receiver {
         let told = Arc::clone(&arrivals);
         thread::spawn(move || {
             for arrival in lines.iter().filter_map(|line| Arrival::read(&line)) {
-                told.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(arrival);
+                told.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
             }
         });
-        Ok(Self {
-            url,
-            process,
-            arrivals,
-        })
+        Ok(Self { url, process, arrivals })
     }
 
     /// How many requests have come.

@@ -12,11 +12,7 @@ use crate::{layout, report, workspace};
 
 /// A file of `xtask/samples`, who sends it, and what is to be seen.
 const SAMPLES: [(&str, Tenant, &str); 6] = [
-    (
-        "job-status",
-        ACME,
-        "a job's status, put into the envelope that its receivers know",
-    ),
+    ("job-status", ACME, "a job's status, put into the envelope that its receivers know"),
     (
         "transcript",
         ACME,
@@ -27,21 +23,9 @@ const SAMPLES: [(&str, Tenant, &str); 6] = [
         GLOBEX,
         "an extraction's result, which passes its tenant's filter byte for byte",
     ),
-    (
-        "order",
-        ACME,
-        "an order: summed up for one webhook, split into its items for another",
-    ),
-    (
-        "order",
-        GLOBEX,
-        "the same order of a tenant that wants it as it is",
-    ),
-    (
-        "small-order",
-        GLOBEX,
-        "an order that is too small for this tenant's filter",
-    ),
+    ("order", ACME, "an order: summed up for one webhook, split into its items for another"),
+    ("order", GLOBEX, "the same order of a tenant that wants it as it is"),
+    ("small-order", GLOBEX, "an order that is too small for this tenant's filter"),
 ];
 
 /// How long a sample may take.
@@ -86,16 +70,9 @@ fn outcome(stage: &Stage, tenant: Tenant, delivery: &Value) -> Result<String> {
             };
             let body = layout::pretty(&arrival.body);
             let part = delivery.get("part").and_then(Value::as_u64).unwrap_or(1);
-            let part = if part > 1 {
-                format!(", part {part}")
-            } else {
-                String::new()
-            };
+            let part = if part > 1 { format!(", part {part}") } else { String::new() };
             let signature = arrival.signature();
-            Ok(format!(
-                "went to {}{part}{plugins}\n{signature}\n{body}\n",
-                key.webhook
-            ))
+            Ok(format!("went to {}{part}{plugins}\n{signature}\n{body}\n", key.webhook))
         }
         "dropped" => {
             let reason = delivery.get("reason").and_then(Value::as_str).unwrap_or("");
@@ -114,9 +91,5 @@ fn plugins(delivery: &Value) -> String {
         .flatten()
         .filter_map(|plugin| plugin.get("name")?.as_str())
         .collect();
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!(" by {}", names.join(", "))
-    }
+    if names.is_empty() { String::new() } else { format!(" by {}", names.join(", ")) }
 }

@@ -77,13 +77,7 @@ impl Stage {
         report::line(&format!("  receiver  {}", receiver.url));
         report::line(&format!("  gateway   {url}, process {}", gateway.id()));
         report::line(&format!("  files     {}", folder.display()));
-        Ok(Self {
-            interrupt,
-            gateway,
-            api: Api::new(url),
-            receiver,
-            folder,
-        })
+        Ok(Self { interrupt, gateway, api: Api::new(url), receiver, folder })
     }
 
     /// Kills the gateway with SIGKILL.
@@ -139,9 +133,7 @@ fn hookmill() -> PathBuf {
 
 fn start_gateway(folder: &Path) -> Result<(Process, String)> {
     let mut command = Command::new(hookmill());
-    command
-        .args(["serve", "--config", "hookmill.toml"])
-        .current_dir(folder);
+    command.args(["serve", "--config", "hookmill.toml"]).current_dir(folder);
     let gateway = Process::start("the gateway", &mut command, folder.join("gateway.log"))?;
     let url = gateway.address("listening on ", " ")?;
     Ok((gateway, url))

@@ -40,11 +40,7 @@ impl Stream {
             accepted: Arc::clone(&accepted),
             stop: Arc::clone(&stop),
         };
-        Self {
-            accepted,
-            stop,
-            thread: Some(thread::spawn(move || producer.run())),
-        }
+        Self { accepted, stop, thread: Some(thread::spawn(move || producer.run())) }
     }
 
     /// How many events the gateway has acknowledged.

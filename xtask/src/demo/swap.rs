@@ -46,11 +46,7 @@ pub(super) fn show(stage: &mut Stage, ledger: &mut Ledger) -> Result<()> {
         report::seconds(took)
     ));
     for arrival in first_after(stage).values() {
-        report::line(&format!(
-            "  {}  {}",
-            arrival.key.id,
-            report::strong(&arrival.body)
-        ));
+        report::line(&format!("  {}  {}", arrival.key.id, report::strong(&arrival.body)));
     }
     Ok(())
 }
@@ -78,10 +74,7 @@ fn replace_midway(
         thread::sleep(Duration::from_millis(5));
     };
     wait_for(stage, "0000000000", 1, EVENTS)?;
-    report::line(&format!(
-        "… its file is replaced after {} events …",
-        stream.accepted()
-    ));
+    report::line(&format!("… its file is replaced after {} events …", stream.accepted()));
     let began = Instant::now();
     workspace::replace_file(file, next)?;
     wait_for(stage, "0000000002", 2, 1)?;
@@ -113,9 +106,7 @@ fn version(arrival: &Arrival) -> String {
 fn first_of_each_version(arrivals: &[Arrival]) -> BTreeMap<String, Arrival> {
     let mut first = BTreeMap::new();
     for arrival in arrivals {
-        first
-            .entry(version(arrival))
-            .or_insert_with(|| arrival.clone());
+        first.entry(version(arrival)).or_insert_with(|| arrival.clone());
     }
     first
 }

@@ -25,10 +25,7 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn at_once(status: StatusCode) -> Self {
-        Self {
-            status,
-            delay: Duration::ZERO,
-        }
+        Self { status, delay: Duration::ZERO }
     }
 }
 
@@ -52,13 +49,9 @@ impl Plan {
     /// The answer to the request of this number, counted from 1.
     pub(super) fn answer(&self, number: u64, path: &str) -> Answer {
         let fails = number <= self.fail_first
-            || self
-                .fail_every
-                .is_some_and(|every| number.is_multiple_of(every));
-        let mut answer = Answer {
-            status: if fails { self.failure } else { self.success },
-            delay: self.delay,
-        };
+            || self.fail_every.is_some_and(|every| number.is_multiple_of(every));
+        let mut answer =
+            Answer { status: if fails { self.failure } else { self.success }, delay: self.delay };
         let names: Vec<&str> = path.split('/').collect();
         for pair in names.windows(2) {
             match pair {
@@ -118,13 +111,7 @@ mod tests {
         assert_eq!(answer.status.as_u16(), 429);
         assert_eq!(answer.delay, Duration::from_secs(2));
         // Not a status, not a duration: paths that only look alike.
-        let paths = [
-            "/status",
-            "/status/",
-            "/status/99",
-            "/status/order",
-            "/delay/soon",
-        ];
+        let paths = ["/status", "/status/", "/status/99", "/status/order", "/delay/soon"];
         assert_eq!(statuses(&plan, paths), [200; 5]);
     }
 }

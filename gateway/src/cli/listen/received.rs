@@ -123,11 +123,7 @@ impl Received {
             paint.faint(&time),
             self.head.method,
             paint.strong(&printable(&self.path())),
-            if self.answered.is_success() {
-                paint.good(&answered)
-            } else {
-                paint.bad(&answered)
-            },
+            if self.answered.is_success() { paint.good(&answered) } else { paint.bad(&answered) },
         );
         if let Some(id) = self.id() {
             let _infallible = writeln!(text, "  id        {}", printable(&id));
@@ -160,15 +156,11 @@ impl Received {
         let headers = &self.head.headers;
         let joined = |name| {
             let values = headers.get_all(name).iter();
-            let texts: Vec<_> = values
-                .map(|value| String::from_utf8_lossy(value.as_bytes()))
-                .collect();
+            let texts: Vec<_> =
+                values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
             texts.join(", ")
         };
-        headers
-            .keys()
-            .map(|name| (name.as_str(), joined(name)))
-            .collect()
+        headers.keys().map(|name| (name.as_str(), joined(name))).collect()
     }
 
     /// The body as JSON on one line: itself, or a string that holds it, or null for one unread.
@@ -228,10 +220,7 @@ mod tests {
         let body = "{\"b\": 19.990,\n \"a\": 1}";
         let signature = signature(&secrets, "evt_1", NOW, body.as_bytes()).unwrap();
         let line = received(body, &secrets, Some(&signature)).json_line();
-        assert!(
-            line.ends_with(",\"body\":{\"b\":19.990,\"a\":1}}\n"),
-            "{line}"
-        );
+        assert!(line.ends_with(",\"body\":{\"b\":19.990,\"a\":1}}\n"), "{line}");
         assert_eq!(line.lines().count(), 1);
         let parsed: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(parsed["verified"], true);
@@ -246,21 +235,14 @@ mod tests {
         let trust = |signature| received("{}", &secrets, signature).trust;
         let untrusted = |why: &str| Trust::Untrusted(why.to_owned());
         assert_eq!(trust(None), untrusted("no webhook-timestamp header"));
-        assert_eq!(
-            trust(Some("v1,AAAA")),
-            untrusted("no signature in webhook-signature matches")
-        );
+        assert_eq!(trust(Some("v1,AAAA")), untrusted("no signature in webhook-signature matches"));
         assert_eq!(received("{}", &[], None).trust, Trust::Unknown);
     }
 
     #[test]
     fn text_that_is_not_json_becomes_a_string() {
         let received = received("a=1\n\x1b[2J", &[], None);
-        assert!(
-            received
-                .json_line()
-                .ends_with(",\"body\":\"a=1\\n\\u001b[2J\"}\n")
-        );
+        assert!(received.json_line().ends_with(",\"body\":\"a=1\\n\\u001b[2J\"}\n"));
         let text = received.for_people(Paint::plain());
         assert!(text.contains("  a=1\n  \u{fffd}[2J\n"), "{text}");
         assert!(text.starts_with("15:02:10.000  POST /orders?a=1  200\n  id        evt_1\n"));

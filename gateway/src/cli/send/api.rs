@@ -69,10 +69,7 @@ impl Api {
             max_response_bytes: MAX_ANSWER_BYTES,
             addresses: AddressPolicy {
                 allow_http: true,
-                allow_networks: everywhere
-                    .iter()
-                    .filter_map(|net| net.parse().ok())
-                    .collect(),
+                allow_networks: everywhere.iter().filter_map(|net| net.parse().ok()).collect(),
                 ..AddressPolicy::default()
             },
             ..Config::default()
@@ -204,14 +201,8 @@ mod tests {
             Api::new(&url, "key", Duration::from_secs(1)).unwrap()
         };
         for (base, expected) in [
-            (
-                "http://localhost:8080",
-                "http://localhost:8080/v1/events/a%2Fb",
-            ),
-            (
-                "https://example.com/hooks/",
-                "https://example.com/hooks/v1/events/a%2Fb",
-            ),
+            ("http://localhost:8080", "http://localhost:8080/v1/events/a%2Fb"),
+            ("https://example.com/hooks/", "https://example.com/hooks/v1/events/a%2Fb"),
         ] {
             let url = api(base).path(&["v1", "events", "a/b"]).unwrap();
             assert_eq!(url.as_str(), expected);

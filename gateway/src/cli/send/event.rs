@@ -22,12 +22,7 @@ pub(super) struct EventArgs {
     event_type: Option<String>,
 
     /// The event's data as JSON, instead of FILE.
-    #[arg(
-        long,
-        value_name = "JSON",
-        requires = "event_type",
-        conflicts_with = "file"
-    )]
+    #[arg(long, value_name = "JSON", requires = "event_type", conflicts_with = "file")]
     data: Option<String>,
 
     /// A label of the event; can be given several times.
@@ -145,10 +140,7 @@ mod tests {
 
     #[test]
     fn broken_json_is_found_before_sending() {
-        let args = EventArgs {
-            data: Some("{\"a\":}".to_owned()),
-            ..args()
-        };
+        let args = EventArgs { data: Some("{\"a\":}".to_owned()), ..args() };
         let problem = args.body().unwrap_err();
         assert!(problem.starts_with("--data is not JSON: "), "{problem}");
     }

@@ -49,9 +49,7 @@ struct Failure {
 impl EventStatus {
     /// Whether nothing is under way any more.
     pub(super) fn is_settled(&self) -> bool {
-        self.deliveries
-            .iter()
-            .all(|delivery| !delivery.is_under_way())
+        self.deliveries.iter().all(|delivery| !delivery.is_under_way())
     }
 
     /// Whether every delivery ended as somebody wanted it to.
@@ -72,17 +70,11 @@ impl EventStatus {
 
 impl Delivery {
     fn is_under_way(&self) -> bool {
-        matches!(
-            State::parse(self.state.as_str()),
-            Some(State::Pending | State::Retrying)
-        )
+        matches!(State::parse(self.state.as_str()), Some(State::Pending | State::Retrying))
     }
 
     fn went_well(&self) -> bool {
-        matches!(
-            State::parse(self.state.as_str()),
-            Some(State::Delivered | State::Dropped)
-        )
+        matches!(State::parse(self.state.as_str()), Some(State::Delivered | State::Dropped))
     }
 
     fn lines(&self, paint: Paint) -> String {
@@ -98,10 +90,7 @@ impl Delivery {
         let mut line = format!("  {state}  {webhook}");
         let message_id = self.message_id.as_ref().map(Harmless::to_string);
         let reason = self.reason.as_ref().map(Harmless::to_string);
-        let again = self
-            .next_attempt_at
-            .as_ref()
-            .map(|at| format!("again at {at}"));
+        let again = self.next_attempt_at.as_ref().map(|at| format!("again at {at}"));
         for known in [message_id, reason, again].into_iter().flatten() {
             line.push_str("  ");
             line.push_str(&known);
@@ -119,10 +108,7 @@ impl Attempt {
             (None, Some(status)) => format!("answered {status}"),
             (None, None) => String::new(),
         };
-        let took = self
-            .duration_ms
-            .map(|millis| format!(" in {millis} ms"))
-            .unwrap_or_default();
+        let took = self.duration_ms.map(|millis| format!(" in {millis} ms")).unwrap_or_default();
         format!("    attempt {}  {answer}{took}\n", self.number)
     }
 }

@@ -7,11 +7,8 @@ use super::super::tree::{self, Entries, Value};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../hookmill.example.toml");
-const VARIABLES: &[(&str, &str)] = &[
-    ("ACME_KEY", KEY),
-    ("ACME_ORDERS_SECRET", SECRET),
-    ("ACME_ORDERS_TOKEN", "Bearer x"),
-];
+const VARIABLES: &[(&str, &str)] =
+    &[("ACME_KEY", KEY), ("ACME_ORDERS_SECRET", SECRET), ("ACME_ORDERS_TOKEN", "Bearer x")];
 
 #[test]
 fn its_settings_are_the_defaults() {
@@ -25,10 +22,7 @@ fn its_settings_are_the_defaults() {
     assert_eq!(webhook.concurrency, default.concurrency);
     assert_eq!(webhook.active, default.active);
 
-    let without_tenants = Config {
-        tenants: Vec::new(),
-        ..example
-    };
+    let without_tenants = Config { tenants: Vec::new(), ..example };
     assert_eq!(format!("{without_tenants:?}"), format!("{:?}", parse("")));
 }
 
@@ -44,10 +38,8 @@ fn it_shows_every_setting() {
     let is_another_form = |name: &str| {
         name.split("__").any(|part| part.parse::<usize>().is_ok()) || name.ends_with("__FILE")
     };
-    let missing: Vec<_> = reader
-        .known()
-        .filter(|name| !shown.contains(*name) && !is_another_form(name))
-        .collect();
+    let missing: Vec<_> =
+        reader.known().filter(|name| !shown.contains(*name) && !is_another_form(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

@@ -9,18 +9,9 @@ fn check(text: &str, expected: &[&str]) {
 
 #[test]
 fn syntax_errors_have_a_line_and_a_column() {
-    check(
-        "listen = \"a\"\n[log\n",
-        &["line 2, column 5: unclosed table, expected `]`"],
-    );
-    check(
-        "a = 'ü' 3",
-        &["line 1, column 9: unexpected key or value, expected newline, `#`"],
-    );
-    check(
-        "listen = 'a'\nlisten = 'b'",
-        &["line 2, column 1: duplicate key"],
-    );
+    check("listen = \"a\"\n[log\n", &["line 2, column 5: unclosed table, expected `]`"]);
+    check("a = 'ü' 3", &["line 1, column 9: unexpected key or value, expected newline, `#`"]);
+    check("listen = 'a'\nlisten = 'b'", &["line 2, column 1: duplicate key"]);
 }
 
 #[test]
@@ -44,10 +35,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ),
     ("data_dir = ''", "data_dir: is empty"),
     ("log = 'debug'", "log: is a string; a table is needed"),
-    (
-        "log.format = 'xml'",
-        "log.format: is \"xml\"; possible are `human`, `json`",
-    ),
+    ("log.format = 'xml'", "log.format: is \"xml\"; possible are `human`, `json`"),
     (
         "shutdown_grace = 20",
         "shutdown_grace: is the bare number 20; give it a unit, as in \"20s\" or \"20ms\"",
@@ -60,14 +48,8 @@ const SETTINGS: &[(&str, &str)] = &[
         "shutdown_grace = '99999999999999999999d'",
         "shutdown_grace: is \"99999999999999999999d\"; a whole number and a unit are needed, as in \"500ms\", \"15s\", \"5m\", \"2h\" or \"1d\"",
     ),
-    (
-        "shutdown_grace = true",
-        "shutdown_grace: is a boolean; a string such as \"15s\" is needed",
-    ),
-    (
-        "delivery.timeout = '0s'",
-        "delivery.timeout: is 0s; it must be from 1ms to 1h",
-    ),
+    ("shutdown_grace = true", "shutdown_grace: is a boolean; a string such as \"15s\" is needed"),
+    ("delivery.timeout = '0s'", "delivery.timeout: is 0s; it must be from 1ms to 1h"),
     (
         "delivery.allow_http = 'yes'",
         "delivery.allow_http: is a string; `true` or `false` is needed",
@@ -100,22 +82,13 @@ const SETTINGS: &[(&str, &str)] = &[
         "delivery.allow_hosts = ['a:80']",
         "delivery.allow_hosts[0]: is \"a:80\", not the name of a host; write it without scheme and port",
     ),
-    (
-        "delivery.concurrency = 0",
-        "delivery.concurrency: is 0; it must be from 1 to 1000000",
-    ),
-    (
-        "delivery.concurrency = 1.0",
-        "delivery.concurrency: is a float; an integer is needed",
-    ),
+    ("delivery.concurrency = 0", "delivery.concurrency: is 0; it must be from 1 to 1000000"),
+    ("delivery.concurrency = 1.0", "delivery.concurrency: is a float; an integer is needed"),
     (
         "delivery.concurrency = 99999999999999999999",
         "delivery.concurrency: is an integer of more than 64 bits",
     ),
-    (
-        "ingest.max_body_bytes = 0",
-        "ingest.max_body_bytes: is 0 B; it must be from 1 B to 1 GiB",
-    ),
+    ("ingest.max_body_bytes = 0", "ingest.max_body_bytes: is 0 B; it must be from 1 B to 1 GiB"),
     (
         "ingest.max_body_bytes = -1",
         "ingest.max_body_bytes: is -1; a number of bytes or a string such as \"64 KiB\" or \"1 MiB\" is needed",
@@ -124,10 +97,7 @@ const SETTINGS: &[(&str, &str)] = &[
         "ingest.max_body_bytes = '1 MB'",
         "ingest.max_body_bytes: is \"1 MB\"; a number of bytes or a string such as \"64 KiB\" or \"1 MiB\" is needed",
     ),
-    (
-        "ingest.max_depth = 2026-01-01",
-        "ingest.max_depth: is a date or time; an integer is needed",
-    ),
+    ("ingest.max_depth = 2026-01-01", "ingest.max_depth: is a date or time; an integer is needed"),
     (
         "plugins.instances = 4294967297",
         "plugins.instances: is 4294967297; it must be from 1 to 100000",
@@ -140,14 +110,8 @@ const SETTINGS: &[(&str, &str)] = &[
         "plugins.limits.memory_bytes = 1",
         "plugins.limits.memory_bytes: is 1 B; it must be from 64 KiB to 4 GiB",
     ),
-    (
-        "tenants = {}",
-        "tenants: is a table; a list of tables is needed",
-    ),
-    (
-        "tenants = ['acme']",
-        "tenants[0]: is a string; a table is needed",
-    ),
+    ("tenants = {}", "tenants: is a table; a list of tables is needed"),
+    ("tenants = ['acme']", "tenants[0]: is a string; a table is needed"),
 ];
 
 #[test]
@@ -160,18 +124,12 @@ fn single_values_say_what_they_need() {
 #[test]
 fn bad_filters_are_refused() {
     let lines = refusal("log.filter = 'hookmill=loud'", &[]);
-    assert!(
-        lines[0].starts_with("line 1: log.filter: is not a filter ("),
-        "{lines:?}"
-    );
+    assert!(lines[0].starts_with("line 1: log.filter: is not a filter ("), "{lines:?}");
 }
 
 /// A line put behind the minimal webhook, on line 8, and the problem it must give.
 const OF_A_WEBHOOK: &[(&str, &str)] = &[
-    (
-        "secret = 'x'",
-        "secret: is unknown; did you mean `secrets`?",
-    ),
+    ("secret = 'x'", "secret: is unknown; did you mean `secrets`?"),
     (
         "secrets = ['x']",
         "secrets[0]: does not begin with `whsec_`; a secret is `whsec_` and 24 to 64 random bytes in base64; `openssl rand -base64 32` makes such bytes",
@@ -180,22 +138,13 @@ const OF_A_WEBHOOK: &[(&str, &str)] = &[
         "secrets = [{}]",
         "secrets[0]: is an empty table; put `env = \"VARIABLE\"` or `file = \"path\"` there",
     ),
-    (
-        "secrets = [{ enf = 'A' }]",
-        "secrets[0].enf: is unknown; did you mean `env`?",
-    ),
+    ("secrets = [{ enf = 'A' }]", "secrets[0].enf: is unknown; did you mean `env`?"),
     (
         "secrets = [{ env = 'A', file = 'a' }]",
         "secrets[0].file: stands beside `env`; keep one of the two",
     ),
-    (
-        "secrets = [{ env = 'A' }]",
-        "secrets[0].env: the environment variable A is not set",
-    ),
-    (
-        "secrets = [{ env = 7 }]",
-        "secrets[0].env: is an integer; a string is needed",
-    ),
+    ("secrets = [{ env = 'A' }]", "secrets[0].env: the environment variable A is not set"),
+    ("secrets = [{ env = 7 }]", "secrets[0].env: is an integer; a string is needed"),
     (
         "secrets = [{ file = 'no' }]",
         "secrets[0].file: /etc/hookmill/no cannot be read: No such file or directory (os error 2)",
@@ -212,10 +161,7 @@ const OF_A_WEBHOOK: &[(&str, &str)] = &[
         "headers = { X-A = 'x', x-a = 'y' }",
         "headers.x-a: is given twice; names of headers ignore case",
     ),
-    (
-        "headers = { Host = 'x' }",
-        "headers.Host: cannot be set: it follows from the webhook's URL",
-    ),
+    ("headers = { Host = 'x' }", "headers.Host: cannot be set: it follows from the webhook's URL"),
     (
         "headers = { Webhook-Id = 'x' }",
         "headers.Webhook-Id: cannot be set: it is part of the signature",
@@ -232,22 +178,13 @@ const OF_A_WEBHOOK: &[(&str, &str)] = &[
         "headers = { a = 1 }",
         "headers.a: is an integer; a string, `{ env = \"VARIABLE\" }` or `{ file = \"path\" }` is needed",
     ),
-    (
-        "body = 'xml'",
-        "body: is \"xml\"; possible are `envelope`, `data`, `cloudevent`",
-    ),
+    ("body = 'xml'", "body: is \"xml\"; possible are `envelope`, `data`, `cloudevent`"),
     (
         "retry = ['5s', 5]",
         "retry[1]: is the bare number 5; give it a unit, as in \"5s\" or \"5ms\"",
     ),
-    (
-        "retry = '5s'",
-        "retry: is a string; a list of durations such as \"5s\" is needed",
-    ),
-    (
-        "metadata = { a = 1 }",
-        "metadata.a: is an integer; a string is needed",
-    ),
+    ("retry = '5s'", "retry: is a string; a list of durations such as \"5s\" is needed"),
+    ("metadata = { a = 1 }", "metadata.a: is an integer; a string is needed"),
     (
         "plugins = ['a b']",
         "plugins[0]: has the character ' '; `A-Z`, `a-z`, `0-9`, `_` and `-` are allowed",
@@ -260,10 +197,7 @@ const OF_A_WEBHOOK: &[(&str, &str)] = &[
         "plugins = [{ name = 'a', config = nan }]",
         "plugins[0].config: holds the float NaN, which JSON cannot express",
     ),
-    (
-        "plugins = [1]",
-        "plugins[0]: is an integer; a name or a table is needed",
-    ),
+    ("plugins = [1]", "plugins[0]: is an integer; a name or a table is needed"),
 ];
 
 #[test]
@@ -289,11 +223,7 @@ fn what_a_webhook_has_is_checked() {
             "'a.b'",
             "line 5: tenants[0].webhooks[0].name: has the character '.'; `A-Z`, `a-z`, `0-9`, `_` and `-` are allowed",
         ),
-        (
-            "'orders'",
-            "''",
-            "line 5: tenants[0].webhooks[0].name: is empty",
-        ),
+        ("'orders'", "''", "line 5: tenants[0].webhooks[0].name: is empty"),
         (
             "https://example.com/hook",
             "example.com",
@@ -389,10 +319,7 @@ name = "orders"
 url = "http://example.com/"
 event_types = ["order.*", "ord*"]
 "#;
-    let environment = [
-        ("HOOKMILL_INGEST__MAX_EVENTS", "0"),
-        ("HOOKMILL_LISTN", "x"),
-    ];
+    let environment = [("HOOKMILL_INGEST__MAX_EVENTS", "0"), ("HOOKMILL_LISTN", "x")];
     let errors = parse_with(text, &environment).unwrap_err();
     let shown = errors.in_file(Path::new("hookmill.toml")).to_string();
     let expected = r#"hookmill.toml:1: listn: is unknown; did you mean `listen`?
@@ -417,11 +344,8 @@ fn no_problem_repeats_a_secret() {
         "#,
         MINIMAL.replace(KEY, "hunter2")
     );
-    let variables = [
-        ("SHORT", "hunter2"),
-        ("LONG", "hunter2hunter2hunter2"),
-        ("LINES", "hunter2\nhunter2"),
-    ];
+    let variables =
+        [("SHORT", "hunter2"), ("LONG", "hunter2hunter2hunter2"), ("LINES", "hunter2\nhunter2")];
     let lines = refusal(&text, &variables);
     assert_eq!(lines.len(), 6, "{lines:#?}");
     assert!(!lines.concat().contains("hunter2"), "{lines:#?}");

@@ -57,14 +57,8 @@ fn strings_stay_strings_and_the_rest_is_toml() {
     assert_eq!(set("METADATA", "{ N = 'x' }").metadata, pair("N", "x"));
     assert_eq!(set("HEADERS__X_TEAM", "[1]").headers, pair("x-team", "[1]"));
     assert_eq!(set("RETRY", "[]").retry, Schedule::new(Vec::new()));
-    assert_eq!(
-        set("RETRY__0", "7s").retry,
-        Schedule::new(vec![Duration::from_secs(7)])
-    );
-    assert_eq!(
-        set("PLUGINS", "['a', { name = 'b', config = 1 }]").plugins[1].config,
-        "1"
-    );
+    assert_eq!(set("RETRY__0", "7s").retry, Schedule::new(vec![Duration::from_secs(7)]));
+    assert_eq!(set("PLUGINS", "['a', { name = 'b', config = 1 }]").plugins[1].config, "1");
     assert_eq!(set("PLUGINS__0__NAME", "a").plugins[0].name, "a");
     assert_eq!(set("SECRETS__0", SECRET).secrets.len(), 1);
     assert_eq!(set("EVENT_TYPES__1", "*").event_types.len(), 2);
@@ -107,10 +101,7 @@ fn keys_of_the_file_are_found_whatever_their_case() {
     )
     .unwrap();
     let webhook = only_webhook(&config);
-    assert_eq!(
-        webhook.metadata,
-        [("Some-Label".to_owned(), "new".to_owned())]
-    );
+    assert_eq!(webhook.metadata, [("Some-Label".to_owned(), "new".to_owned())]);
     assert_eq!(webhook.headers, [("x-team".to_owned(), "new".to_owned())]);
 }
 
@@ -149,11 +140,7 @@ fn problems_name_the_variable() {
             "{ timeouts = 1 }",
             "HOOKMILL_DELIVERY: delivery.timeouts: is unknown; did you mean `timeout`?",
         ),
-        (
-            "HOOKMILL_LISTN",
-            "x",
-            "HOOKMILL_LISTN: is no setting; did you mean `HOOKMILL_LISTEN`?",
-        ),
+        ("HOOKMILL_LISTN", "x", "HOOKMILL_LISTN: is no setting; did you mean `HOOKMILL_LISTEN`?"),
         (
             "HOOKMILL_TENANTS__ACNE__KEYS",
             "[]",
@@ -181,10 +168,7 @@ fn problems_name_the_variable() {
 fn two_variables_for_one_setting_are_refused() {
     let lines = refusal(
         MINIMAL,
-        &[
-            ("HOOKMILL_TENANTS__ACME__NAME", "a"),
-            ("HOOKMILL_TENANTS__0__NAME", "b"),
-        ],
+        &[("HOOKMILL_TENANTS__ACME__NAME", "a"), ("HOOKMILL_TENANTS__0__NAME", "b")],
     );
     assert_eq!(
         lines,
@@ -205,8 +189,5 @@ fn values_that_are_not_utf8_are_refused() {
         ("OTHER", OsString::from_vec(vec![0xff])),
     ];
     let errors = Config::parse("", Path::new(""), &environment.into_iter().collect()).unwrap_err();
-    assert_eq!(
-        errors.to_string(),
-        "HOOKMILL_LISTEN: listen: is not UTF-8 text"
-    );
+    assert_eq!(errors.to_string(), "HOOKMILL_LISTEN: listen: is not UTF-8 text");
 }

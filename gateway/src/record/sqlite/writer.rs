@@ -12,6 +12,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Update};
+use super::accept;
 use super::write::{self, Chains};
 use crate::delivery::{DeliveryId, WebhookId};
 
@@ -29,12 +30,7 @@ pub(super) enum Command {
     Accept(Submission, Reply<Accepted>),
     Record(Update, Reply<()>),
     Release(Vec<DeliveryId>, Reply<()>),
-    Claim {
-        now: Timestamp,
-        limit: usize,
-        except: Vec<WebhookId>,
-        reply: Reply<Claimed>,
-    },
+    Claim { now: Timestamp, limit: usize, except: Vec<WebhookId>, reply: Reply<Claimed> },
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -51,10 +47,7 @@ impl Writer {
             .name("store-writer".to_owned())
             .spawn(move || run(connection, receiver))
             .map_err(StoreError::new)?;
-        Ok(Self {
-            commands: Some(sender),
-            thread: Some(thread),
-        })
+        Ok(Self { commands: Some(sender), thread: Some(thread) })
     }
 
     /// Sends a command and waits until its group is committed.
@@ -111,10 +104,7 @@ fn run(mut connection: Connection, mut commands: mpsc::Receiver<Command>) {
 fn answer(group: &mut Vec<Command>, committed: Result<Vec<Outcome>, StoreError>) {
     match committed {
         Ok(outcomes) => {
-            group
-                .drain(..)
-                .zip(outcomes)
-                .for_each(|(command, outcome)| command.answer(outcome));
+            group.drain(..).zip(outcomes).for_each(|(command, outcome)| command.answer(outcome));
         }
         Err(error) => group.drain(..).for_each(|command| command.refuse(&error)),
     }
@@ -153,7 +143,7 @@ impl Command {
     fn apply(&self, connection: &Connection, chains: &mut Chains) -> rusqlite::Result<Outcome> {
         match self {
             Self::Accept(submission, _) => {
-                write::accept(connection, submission).map(Outcome::Accepted)
+                accept::accept(connection, submission).map(Outcome::Accepted)
             }
             Self::Record(update, _) => {
                 write::record(connection, chains, update).map(|()| Outcome::Done)
@@ -161,9 +151,9 @@ impl Command {
             Self::Release(deliveries, _) => {
                 write::release(connection, deliveries).map(|()| Outcome::Done)
             }
-            Self::Claim {
-                now, limit, except, ..
-            } => write::claim(connection, *now, *limit, except).map(Outcome::Claimed),
+            Self::Claim { now, limit, except, .. } => {
+                write::claim(connection, *now, *limit, except).map(Outcome::Claimed)
+            }
         }
     }
 

@@ -51,10 +51,7 @@ mod tests {
     fn the_config_comes_before_the_payload() {
         let payload = r#"{"do":"retry","message":"later"}"#;
         let unchanged = Ok(Verdict::from(Outgoing::text(payload)));
-        assert_eq!(
-            testing::run(misbehave, payload, r#"{"do":"forward"}"#),
-            unchanged
-        );
+        assert_eq!(testing::run(misbehave, payload, r#"{"do":"forward"}"#), unchanged);
         let later = Err(Failure::retry("later"));
         assert_eq!(testing::run(misbehave, payload, "{}"), later);
         assert!(testing::run(misbehave, "[7]", "{}").is_ok());
@@ -63,14 +60,8 @@ mod tests {
     #[test]
     fn harmless_deeds_do_as_they_say() {
         let run = |config| testing::run(misbehave, "{}", config);
-        assert_eq!(
-            run(r#"{"do":"drop","message":"no"}"#),
-            Ok(Verdict::drop("no"))
-        );
-        assert_eq!(
-            run(r#"{"do":"invalid","message":"no"}"#),
-            Err(Failure::invalid("no"))
-        );
+        assert_eq!(run(r#"{"do":"drop","message":"no"}"#), Ok(Verdict::drop("no")));
+        assert_eq!(run(r#"{"do":"invalid","message":"no"}"#), Err(Failure::invalid("no")));
         let parts = run(r#"{"do":"many_parts","count":3}"#).unwrap();
         assert!(matches!(parts, Verdict::Forward(parts) if parts.len() == 3));
         let (_, messages) = testing::capture_logs(|| run(r#"{"do":"log_flood","count":5}"#));

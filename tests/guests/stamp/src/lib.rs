@@ -25,10 +25,7 @@ fn stamp(event: Event<&RawValue>) -> Result<Verdict> {
     // A black box: the compiler must not know what the bytes are, or it would fold them into the code.
     let stamp = std::hint::black_box(&STAMP);
     let version = std::str::from_utf8(stamp)?.trim_start_matches("stamp:");
-    Verdict::forward(&Stamped {
-        version,
-        data: event.payload,
-    })
+    Verdict::forward(&Stamped { version, data: event.payload })
 }
 
 #[cfg(test)]

@@ -72,10 +72,7 @@ impl Board {
             return;
         };
         let latency = self.now().saturating_sub(sent_at);
-        self.latencies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(latency);
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).push(latency);
         self.arrived.fetch_add(1, Ordering::Relaxed);
         self.room.add_permits(1);
     }
@@ -92,12 +89,7 @@ impl Board {
 
     /// The latencies since the last call, in microseconds.
     pub(crate) fn take_latencies(&self) -> Vec<u64> {
-        std::mem::take(
-            &mut self
-                .latencies
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        std::mem::take(&mut self.latencies.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Empties an event's slot and returns when it was sent; nothing if it is not under way.

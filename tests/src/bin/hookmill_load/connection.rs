@@ -22,11 +22,7 @@ pub(crate) struct Head<'a>(&'a [u8]);
 impl Connection {
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            buffer: Vec::with_capacity(16 << 10),
-            end: 0,
-        })
+        Ok(Self { stream, buffer: Vec::with_capacity(16 << 10), end: 0 })
     }
 
     pub(crate) async fn write(&mut self, message: &[u8]) -> io::Result<()> {
@@ -75,16 +71,11 @@ impl Head<'_> {
 
     /// The value of a header; its name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
-        self.0
-            .split(|byte| *byte == b'\n')
-            .skip(1)
-            .find_map(|line| {
-                let (before, after) = line.split_at_checked(name.len())?;
-                let value = after.strip_prefix(b":")?;
-                before
-                    .eq_ignore_ascii_case(name.as_bytes())
-                    .then(|| value.trim_ascii())
-            })
+        self.0.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+            let (before, after) = line.split_at_checked(name.len())?;
+            let value = after.strip_prefix(b":")?;
+            before.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+        })
     }
 
     fn content_length(&self) -> io::Result<usize> {

@@ -84,9 +84,7 @@ async fn run(options: &Options) -> io::Result<()> {
         bytes: options.bytes,
         duration: Duration::from_secs(options.seconds),
     };
-    let at_once = Pace::AtOnce {
-        max_undelivered: MAX_UNDELIVERED,
-    };
+    let at_once = Pace::AtOnce { max_undelivered: MAX_UNDELIVERED };
     let raw = Load {
         target: Target::receiver(receiver),
         event_type: "order.paid",
@@ -98,29 +96,14 @@ async fn run(options: &Options) -> io::Result<()> {
     let Some(gateway) = gateway()? else {
         return Ok(());
     };
-    let unwanted = Load {
-        target: gateway.clone(),
-        event_type: "unwanted",
-        arrives: false,
-        pace: at_once,
-    };
+    let unwanted =
+        Load { target: gateway.clone(), event_type: "unwanted", arrives: false, pace: at_once };
     print(&measurement.take("acknowledge", &unwanted).await?)?;
-    let through = Load {
-        event_type: "order.paid",
-        arrives: true,
-        ..unwanted
-    };
+    let through = Load { event_type: "order.paid", arrives: true, ..unwanted };
     print(&measurement.take("end-to-end", &through).await?)?;
     for rate in &options.rates {
-        let steady = Load {
-            pace: Pace::Steady { rate: *rate },
-            ..through.clone()
-        };
-        print(
-            &measurement
-                .take(&format!("steady {rate}/s"), &steady)
-                .await?,
-        )?;
+        let steady = Load { pace: Pace::Steady { rate: *rate }, ..through.clone() };
+        print(&measurement.take(&format!("steady {rate}/s"), &steady).await?)?;
     }
     Ok(())
 }

@@ -161,11 +161,7 @@ impl Producer {
 
     /// What is counted as done: events that arrived, or, where none arrive, that were accepted.
     fn progress(&self) -> u64 {
-        if self.load.arrives {
-            self.board.arrived()
-        } else {
-            self.accepted.load(Ordering::Relaxed)
-        }
+        if self.load.arrives { self.board.arrived() } else { self.accepted.load(Ordering::Relaxed) }
     }
 
     /// Waits until every accepted event has arrived, or for as long as makes sense.

@@ -42,10 +42,7 @@ impl Order {
             )
         };
         let padding = "x".repeat(bytes.saturating_sub(data("").len()));
-        let body = format!(
-            r#"{{"type":"{event_type}","id":"{PLACE}","data":{}}}"#,
-            data(&padding)
-        );
+        let body = format!(r#"{{"type":"{event_type}","id":"{PLACE}","data":{}}}"#, data(&padding));
         let request = format!(
             "POST /v1/events HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
              content-type: application/json\r\nwebhook-id: {PLACE}\r\ncontent-length: {}\r\n\r\n{body}",
@@ -55,10 +52,7 @@ impl Order {
         );
         let places = request.match_indices(PLACE);
         let digits = places.map(|(at, place)| at + place.len() - 10).collect();
-        Self {
-            request: request.into_bytes(),
-            digits,
-        }
+        Self { request: request.into_bytes(), digits }
     }
 
     /// The request with this number.

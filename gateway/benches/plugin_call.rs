@@ -1,0 +1,105 @@
+//! The cost of one plugin call: the same transform natively, and in a fresh sandbox through the gateway's own
+//! path (checked output, limits, log).
+//!
+//! Run it with `cargo xtask bench plugin`, which builds the plugin first.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has nothing to say")]
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use hookmill::delivery::{DeliveryId, WebhookId};
+use hookmill::event::{Event, EventId, EventType};
+use hookmill::transform::{self, Config, Limits, Plugin, Recipient, Runtime, Step};
+use hookmill_plugin::testing;
+use jiff::Timestamp;
+use order_summary::order_summary;
+
+/// Makes the summary about as large as the order.
+const CONFIG: &str = r#"{"include_lines":true}"#;
+
+/// An order of about this many bytes.
+fn order(bytes: usize) -> String {
+    let mut items = String::new();
+    for n in 0.. {
+        if items.len() + 120 > bytes {
+            break;
+        }
+        let comma = if n == 0 { "" } else { "," };
+        write!(
+            items,
+            r#"{comma}{{"sku":"SKU-{n:05}","name":"Ceramic cup, {n} ml","quantity":{},"unit_price_cents":{}}}"#,
+            n % 7 + 1,
+            n * 13 + 250
+        )
+        .unwrap();
+    }
+    format!(
+        r#"{{"id":"ord_1042","customer":{{"id":"cus_7","name":"Ada Lovelace"}},"currency":"EUR","items":[{items}]}}"#
+    )
+}
+
+fn event(data: &str) -> Event {
+    Event {
+        tenant: "acme".into(),
+        id: EventId::generate(),
+        event_type: EventType::parse("order.paid").unwrap(),
+        timestamp: Timestamp::UNIX_EPOCH,
+        accepted_at: Timestamp::UNIX_EPOCH,
+        data: Bytes::copy_from_slice(data.as_bytes()),
+        attributes: Vec::new(),
+        ordering_key: None,
+    }
+}
+
+async fn load() -> Plugin {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")),
+        PathBuf::from,
+    );
+    let wasm = target.join("wasm32-unknown-unknown/plugin/order_summary.wasm");
+    let bytes = std::fs::read(&wasm).unwrap_or_else(|error| {
+        panic!("{}: {error}; `cargo xtask bench plugin` builds it", wasm.display())
+    });
+    let config = Config {
+        instances: 64,
+        max_file_bytes: 10 << 20,
+        limits: Limits::default(),
+        max_memory_bytes: 64 << 20,
+        cache_dir: std::env::temp_dir().join("hookmill-bench-cache"),
+    };
+    let runtime = Runtime::new(config).unwrap();
+    runtime.load("order-summary", bytes, Limits::default()).await.unwrap()
+}
+
+fn plugin_call(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let plugin = Arc::new(runtime.block_on(load()));
+    let webhook = WebhookId("wh_bench".into());
+    let delivery = DeliveryId::generate();
+    let recipient = Recipient { webhook: &webhook, name: "bench", metadata: &[], delivery };
+    let steps = [Step { plugin, config: CONFIG.into() }];
+
+    let mut group = criterion.benchmark_group("plugin_call");
+    for bytes in [1_200, 20_000, 200_000] {
+        let data = order(bytes);
+        let event = event(&data);
+        group.throughput(Throughput::Bytes(u64::try_from(data.len()).unwrap()));
+        group.bench_function(BenchmarkId::new("native", bytes), |bencher| {
+            bencher.iter(|| testing::run(order_summary, black_box(&data), CONFIG).unwrap());
+        });
+        group.bench_function(BenchmarkId::new("fresh", bytes), |bencher| {
+            bencher.iter(|| {
+                runtime.block_on(transform::run(black_box(&event), recipient, &steps)).unwrap()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, plugin_call);
+criterion_main!(benches);
