@@ -36,7 +36,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let interrupt = Interrupt::watch()?;
     let mut stage = Stage::set_up(interrupt)?;
     let outcome = act(&mut stage, once);
-    if outcome.is_err() {
+    if outcome.is_err() && !stage.interrupt.is_set() {
         report::line(&format!("\n{}", stage.last_words()));
     }
     let totals = outcome?;
@@ -79,7 +79,7 @@ fn stay(stage: &mut Stage) -> Result<()> {
     let mut seen = stage.receiver.count();
     while !stage.interrupt.is_set() {
         std::thread::sleep(Duration::from_millis(100));
-        stage.check()?;
+        stage.check_processes()?;
         for arrival in stage.receiver.since(seen) {
             report::line(&arrival.describe());
             seen += 1;

@@ -96,6 +96,11 @@ impl Stage {
     /// Fails if a process has ended by itself, or the demo is to end.
     pub(super) fn check(&mut self) -> Result<()> {
         self.interrupt.check()?;
+        self.check_processes()
+    }
+
+    /// Fails if a process has ended by itself.
+    pub(super) fn check_processes(&mut self) -> Result<()> {
         self.gateway.check()?;
         self.receiver.process.check()
     }

@@ -152,10 +152,12 @@ fn refusal(status: u16, body: &str) -> Problem {
     if let Some(code) = &problem.code {
         let _infallible = write!(text, " {code}");
     }
-    if let Some(why) = problem.detail.as_ref().or(problem.title.as_ref()) {
+    let why = problem.detail.or(problem.title).unwrap_or_default();
+    if !why.is_empty() {
         let _infallible = write!(text, ": {why}");
     }
-    for error in &problem.errors {
+    // Of a single error, the whole has often said everything already.
+    for error in problem.errors.iter().filter(|error| !why.contains(&error.detail)) {
         let _infallible = write!(text, "\n  {}: {}", error.field, error.detail);
     }
     printable(&text).into_owned()
@@ -191,6 +193,8 @@ mod tests {
             refusal(422, body),
             "refused with 422 invalid_event: the event is not valid\n  type: has an empty name"
         );
+        let said = r#"{"detail":"type: is empty","errors":[{"field":"type","detail":"is empty"}]}"#;
+        assert_eq!(refusal(422, said), "refused with 422: type: is empty");
         assert_eq!(refusal(502, "<html>\n"), "refused with 502: <html>");
     }
 
