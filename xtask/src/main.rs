@@ -45,7 +45,7 @@ Tasks:
     --bytes N           size of an event's data (1024)
     --rate N            measure latency at this rate alone, in events a second (1000 and 5000)
     --no-plugin         a webhook without a plugin
-    --json              print the figures as JSON
+    --json              print the figures as JSON, in the last line
 ";
 
 fn main() -> ExitCode {

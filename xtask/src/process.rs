@@ -1,7 +1,7 @@
 //! Child processes that never outlive the task: killed on drop, so also on an error or a panic.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -33,7 +33,7 @@ impl Process {
             }
         }
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
@@ -52,23 +52,31 @@ impl Process {
 
     /// The address that follows `before` in the line by which the process says that it is ready.
     pub(crate) fn address(&self, before: &str, after: &str) -> Result<String> {
-        const PATIENCE: Duration = Duration::from_secs(30);
-
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => {
-                    if let Some(rest) = line.strip_prefix(before) {
-                        return Ok(rest.split(after).next().unwrap_or(rest).trim().to_owned());
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    bail!("{} is not ready after {PATIENCE:?}\n{}", self.name, self.last_words())
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    bail!("{} has ended\n{}", self.name, self.last_words())
-                }
+            let line = self.line(Duration::from_secs(30))?;
+            if let Some(rest) = line.strip_prefix(before) {
+                return Ok(rest.split(after).next().unwrap_or(rest).trim().to_owned());
             }
         }
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn line(&self, patience: Duration) -> Result<String> {
+        match self.lines.recv_timeout(patience) {
+            Ok(line) => Ok(line),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("{} says nothing for {patience:?}\n{}", self.name, self.last_words())
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("{} has ended\n{}", self.name, self.last_words())
+            }
+        }
+    }
+
+    /// Writes a line to its standard input.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().context("its input is closed")?;
+        writeln!(stdin, "{line}").with_context(|| format!("cannot talk to {}", self.name))
     }
 
     /// The lines that come from now on.

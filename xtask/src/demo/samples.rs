@@ -21,7 +21,7 @@ const SAMPLES: [(&str, Tenant, &str); 6] = [
     (
         "extraction-result",
         GLOBEX,
-        "an extraction's result, forwarded without a change, in the Standard Webhooks envelope",
+        "an extraction's result, which passes its tenant's filter byte for byte",
     ),
     ("order", ACME, "an order: summed up for one webhook, split into its items for another"),
     ("order", GLOBEX, "the same order of a tenant that wants it as it is"),

@@ -1,0 +1,127 @@
+//! The load generator: a producer and a receiver in one process, with a gateway between them.
+//!
+//! It is meant to cost little beside the gateway: HTTP/1.1 over plain TCP with requests prepared in
+//! advance and parsing that knows what to expect. `cargo xtask bench end-to-end` runs it so:
+//!
+//! 1. It prints `{"receiver":"http://127.0.0.1:PORT"}`, measures its own raw rate, without a gateway,
+//!    and prints the result.
+//! 2. It reads a line `ADDRESS KEY` from standard input: a gateway that sends `order.*` events to the
+//!    receiver. Without one, it ends here.
+//! 3. It prints a line of JSON for each measurement through the gateway.
+
+mod board;
+mod connection;
+mod measure;
+mod order;
+mod receiver;
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use board::Board;
+use measure::{Load, Measurement, Pace};
+use order::Target;
+
+/// What is measured, and how.
+struct Options {
+    seconds: u64,
+    connections: usize,
+    bytes: usize,
+    rates: Vec<u64>,
+}
+
+/// Events that may be under way in the gateway before the producer pauses: enough to fill its batches,
+/// few enough that all stay in its memory.
+const MAX_UNDELIVERED: usize = 2_000;
+
+fn main() -> ExitCode {
+    let done = options().and_then(|options| {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .and_then(|runtime| runtime.block_on(run(&options)))
+            .map_err(|error| error.to_string())
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(io::stderr().lock(), "hookmill-load: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads `SECONDS CONNECTIONS BYTES [RATE…]`; the tool that starts this one has the friendly options.
+fn options() -> Result<Options, String> {
+    let usage = "usage: hookmill-load SECONDS CONNECTIONS BYTES [RATE…]";
+    let numbers: Result<Vec<u64>, _> = std::env::args().skip(1).map(|word| word.parse()).collect();
+    let numbers = numbers.map_err(|error| format!("{usage}: {error}"))?;
+    let [seconds, connections, bytes, rates @ ..] = numbers.as_slice() else {
+        return Err(usage.to_owned());
+    };
+    let size = |number: &u64| usize::try_from(*number).map_err(|error| error.to_string());
+    Ok(Options {
+        seconds: *seconds,
+        connections: size(connections)?,
+        bytes: size(bytes)?,
+        rates: rates.to_vec(),
+    })
+}
+
+async fn run(options: &Options) -> io::Result<()> {
+    let board = Arc::new(Board::default());
+    let receiver = receiver::start(Arc::clone(&board)).await?;
+    print(&json!({ "receiver": format!("http://{receiver}") }))?;
+
+    let measurement = Measurement {
+        board,
+        connections: options.connections,
+        bytes: options.bytes,
+        duration: Duration::from_secs(options.seconds),
+    };
+    let at_once = Pace::AtOnce { max_undelivered: MAX_UNDELIVERED };
+    let raw = Load {
+        target: Target::receiver(receiver),
+        event_type: "order.paid",
+        arrives: true,
+        pace: at_once,
+    };
+    print(&measurement.take("raw", &raw).await?)?;
+
+    let Some(gateway) = gateway()? else {
+        return Ok(());
+    };
+    let unwanted =
+        Load { target: gateway.clone(), event_type: "unwanted", arrives: false, pace: at_once };
+    print(&measurement.take("acknowledge", &unwanted).await?)?;
+    let through = Load { event_type: "order.paid", arrives: true, ..unwanted };
+    print(&measurement.take("end-to-end", &through).await?)?;
+    for rate in &options.rates {
+        let steady = Load { pace: Pace::Steady { rate: *rate }, ..through.clone() };
+        print(&measurement.take(&format!("steady {rate}/s"), &steady).await?)?;
+    }
+    Ok(())
+}
+
+/// The gateway that standard input names.
+fn gateway() -> io::Result<Option<Target>> {
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    let mut words = line.split_whitespace();
+    let (Some(address), Some(key)) = (words.next(), words.next()) else {
+        return Ok(None);
+    };
+    let address: SocketAddr = address.parse().map_err(io::Error::other)?;
+    Ok(Some(Target::gateway(address, key)))
+}
+
+fn print(line: &serde_json::Value) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
