@@ -47,6 +47,23 @@ async fn every_misdeed_is_a_typed_failure_retried_then_dead_and_never_sent() {
 }
 
 #[tokio::test]
+async fn a_panics_message_is_in_the_log_with_all_that_it_was_about() {
+    let receiver = Receiver::start().await;
+    let webhook = receiver.webhook("it").plugins(&[("misbehave", json!({}))]);
+    let gateway = Gateway::new().plugin("misbehave").webhook(webhook).start().await;
+    let id = gateway.send("a", json!({ "do": "panic", "message": "out of tea" })).await;
+    let deliveries = gateway.settled(&id).await;
+    let delivery = deliveries[0]["id"].as_str().unwrap();
+    let log = gateway.log();
+    let found = log.lines().any(|line| {
+        ["ERROR", "panicked at", "out of tea", "misbehave", "acme", &id, delivery]
+            .iter()
+            .all(|part| line.contains(part))
+    });
+    assert!(found, "{log}");
+}
+
+#[tokio::test]
 async fn what_can_never_be_transformed_is_dead_at_once() {
     let receiver = Receiver::start().await;
     let webhook = receiver.webhook("it").plugins(&[("misbehave", json!({ "do": "invalid" }))]);

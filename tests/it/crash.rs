@@ -24,22 +24,8 @@ impl Load {
         let over = Arc::new(AtomicBool::new(false));
         let tasks = (0..SENDERS)
             .map(|task| {
-                let (gateway, acknowledged, over) =
-                    (Arc::clone(gateway), Arc::clone(&acknowledged), Arc::clone(&over));
-                tokio::spawn(async move {
-                    let mut n = 0;
-                    while !over.load(Ordering::Relaxed) {
-                        n += 1;
-                        let body = json!({ "type": "load", "data": { "task": task, "n": n } });
-                        let Ok(answer) = gateway.request(body.to_string(), &[]).await else {
-                            return;
-                        };
-                        if answer.status == 202 {
-                            let id = answer.body["events"][0]["id"].as_str().unwrap().to_owned();
-                            acknowledged.lock().unwrap().insert(id);
-                        }
-                    }
-                })
+                let gateway = Arc::clone(gateway);
+                tokio::spawn(send(gateway, task, Arc::clone(&acknowledged), Arc::clone(&over)))
             })
             .collect();
         Self { acknowledged, over, tasks }
@@ -52,6 +38,26 @@ impl Load {
             task.await.unwrap();
         }
         self.acknowledged.lock().unwrap().clone()
+    }
+}
+
+/// One task of a load.
+async fn send(
+    gateway: Arc<Running>,
+    task: usize,
+    acknowledged: Arc<Mutex<BTreeSet<String>>>,
+    over: Arc<AtomicBool>,
+) {
+    for n in 0.. {
+        let body = json!({ "type": "load", "data": { "task": task, "n": n } });
+        let Ok(answer) = gateway.request(body.to_string(), &[]).await else { return };
+        if answer.status == 202 {
+            let id = answer.body["events"][0]["id"].as_str().unwrap().to_owned();
+            acknowledged.lock().unwrap().insert(id);
+        }
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use hookmill_tests::workspace;
 /// The paths in the README's map: the first word of each line of the code block under "Where things are".
 fn mapped() -> BTreeSet<String> {
     let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
-    let section = readme.split("## Where things are").nth(1).expect("the map's heading");
-    let block = section.split("```").nth(1).expect("the map");
+    let section = readme.split("## Where things are").nth(1).unwrap();
+    let block = section.split("```").nth(1).unwrap();
     block
         .lines()
         .skip(1)

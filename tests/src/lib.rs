@@ -11,6 +11,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::print_stderr,
     reason = "a harness that cannot do its part ends the test"
 )]

@@ -52,7 +52,7 @@ impl SqliteStore {
     /// written by a newer version.
     pub fn open(config: &Config) -> Result<Self, StoreError> {
         let folder = &config.data_dir;
-        std::fs::create_dir_all(folder).map_err(|error| {
+        create(folder).map_err(|error| {
             StoreError::new(format!("cannot create the data folder {}: {error}", folder.display()))
         })?;
         let lock = lock(folder)?;
@@ -134,6 +134,14 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self::new(error)
     }
+}
+
+/// Creates the folder for the gateway's user alone: it holds payloads.
+fn create(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
 }
 
 fn lock(folder: &Path) -> Result<File, StoreError> {

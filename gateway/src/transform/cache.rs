@@ -25,7 +25,10 @@ pub(super) struct Cache {
 impl Cache {
     /// Opens the folder, creating it when missing.
     pub(super) fn open(folder: &Path, engine: &Engine) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(folder)?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;

@@ -11,7 +11,8 @@ use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
 use super::contract::hookmill::plugin::types::Host as TypesHost;
 use super::engine::MAX_TABLE_ELEMENTS;
 use super::{Limits, Plugin, Runtime, contract};
-use crate::delivery::{Failure, FailureKind};
+use crate::delivery::{DeliveryId, Failure, FailureKind};
+use crate::event::Event;
 
 /// Frames of a backtrace that go on record.
 const MAX_FRAMES: usize = 5;
@@ -245,20 +246,31 @@ impl Log {
         errors.next().map(|(_, message)| message.as_str())
     }
 
-    /// Passes the messages on to the gateway's own log, in the current span.
-    pub(super) fn emit(self, plugin: &str) {
+    /// Passes the messages on to the gateway's own log, with what they were about.
+    pub(super) fn emit(self, plugin: &str, about: Option<(&Event, DeliveryId)>) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let tenant = about.map(|(event, _)| &*event.tenant);
+        let event = about.map(|(event, _)| event.id.as_str());
+        let delivery = about.map(|(_, delivery)| delivery.to_string());
+        // The level of a message has to be known when the gateway is compiled.
+        macro_rules! emit {
+            ($level:ident, $($field:tt)*) => {
+                tracing::$level!(target: "hookmill::plugin", plugin, tenant, event, delivery, $($field)*)
+            };
+        }
         for (level, message) in self.lines {
             match level {
-                Level::Trace => tracing::trace!(target: "hookmill::plugin", plugin, "{message}"),
-                Level::Debug => tracing::debug!(target: "hookmill::plugin", plugin, "{message}"),
-                Level::Info => tracing::info!(target: "hookmill::plugin", plugin, "{message}"),
-                Level::Warn => tracing::warn!(target: "hookmill::plugin", plugin, "{message}"),
-                Level::Error => tracing::error!(target: "hookmill::plugin", plugin, "{message}"),
+                Level::Trace => emit!(trace, "{message}"),
+                Level::Debug => emit!(debug, "{message}"),
+                Level::Info => emit!(info, "{message}"),
+                Level::Warn => emit!(warn, "{message}"),
+                Level::Error => emit!(error, "{message}"),
             }
         }
         if self.omitted > 0 {
-            let omitted = self.omitted;
-            tracing::warn!(target: "hookmill::plugin", plugin, omitted, "log limit reached");
+            emit!(warn, omitted = self.omitted, "the plugin's log limit is reached");
         }
     }
 }

@@ -141,7 +141,7 @@ async fn call(
         extensions: &[],
     };
     let (answer, log) = plugin.call(guest_event, context).await;
-    log.emit(&plugin.name);
+    log.emit(&plugin.name, Some((event, recipient.delivery)));
     let failure = match answer {
         Ok(Ok(guest::Verdict::Drop(reason))) => {
             return Ok(Outcome::Drop(format!("{}: {reason}", plugin.name)));

@@ -41,7 +41,7 @@ impl Runtime {
             .await
             .map_err(|error| LoadError(format!("loading it failed: {error}")))??;
         let (described, log) = call::describe(self, &limits, &instance).await;
-        log.emit(name);
+        log.emit(name, None);
         let described = described.map_err(|failure| {
             LoadError(format!(
                 "its `describe` failed: {}: {}",
