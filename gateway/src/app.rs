@@ -12,7 +12,7 @@ use crate::config::{Config, Environment};
 use crate::deliver::Client;
 use crate::pipeline::Pipeline;
 use crate::record::{SqliteStore, Store};
-use crate::reload::{self, Reloader};
+use crate::reload::{self, Declared, Reloader};
 use crate::shutdown::{self, Drain};
 use crate::snapshot::{Current, PluginSet, Snapshot};
 use crate::transform::Runtime;
@@ -47,7 +47,8 @@ pub async fn serve(path: &Path, environment: &Environment) -> Result<(), AppErro
     let mut terminate = signal(SignalKind::terminate()).map_err(app_error)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(app_error)?;
     let (trigger, drain) = shutdown::channel();
-    start(config, drain).await?;
+    let declared = Declared::new(path.to_owned(), environment.clone());
+    start(config, declared, drain).await?;
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
@@ -62,7 +63,7 @@ pub async fn serve(path: &Path, environment: &Environment) -> Result<(), AppErro
 }
 
 /// Builds and starts everything; the drain is shared by all that has to finish.
-async fn start(config: Config, drain: Drain) -> Result<(), AppError> {
+async fn start(config: Config, declared: Declared, drain: Drain) -> Result<(), AppError> {
     let address = config.ingest.listen;
     let listener = TcpListener::bind(address)
         .await
@@ -85,7 +86,7 @@ async fn start(config: Config, drain: Drain) -> Result<(), AppError> {
             "the plugin is not loaded; the webhook's deliveries will be retried"
         );
     }
-    tokio::spawn(reload::run(reloader, current.clone(), drain.clone()));
+    tokio::spawn(reload::run(reloader, declared, current.clone(), drain.clone()));
     let client = Client::new(&config.deliver).map_err(app_error)?;
     let pipeline = Pipeline::start(
         &config.pipeline,

@@ -1,9 +1,11 @@
-//! The reloader: watches the plugins folder and swaps the snapshot when a plugin changes.
+//! The reloader: watches the plugins folder and the configuration file, and swaps the snapshot when
+//! either changes. Nobody else does.
 //!
 //! A plugin is `NAME.wasm` in the folder, for all tenants, or in `TENANT/`, for one; `NAME.toml` beside it
 //! sets its limits. Whatever happens to the files, a plugin that works stays until another one has shown
 //! that it works too.
 
+mod declared;
 mod folder;
 mod watch;
 
@@ -20,7 +22,8 @@ use crate::snapshot::{Current, PluginKey, PluginSet};
 use crate::transform::{Plugin, Runtime};
 use folder::{FileState, Found};
 
-pub use watch::run;
+pub use self::declared::Declared;
+pub use self::watch::run;
 
 /// What is watched, and how.
 #[derive(Debug, Clone)]

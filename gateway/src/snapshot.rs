@@ -33,6 +33,21 @@ struct Declared {
     webhooks: HashMap<WebhookId, Arc<Webhook>>,
 }
 
+impl Declared {
+    fn compile(tenants: Vec<TenantDefinition>) -> Self {
+        let mut declared = Self::default();
+        for definition in tenants {
+            let keys = definition.keys.clone();
+            let tenant = Arc::new(compile(definition));
+            for webhook in &tenant.webhooks {
+                declared.webhooks.insert(webhook.id.clone(), Arc::clone(webhook));
+            }
+            declared.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
+        }
+        declared
+    }
+}
+
 /// A tenant, ready to route its events.
 #[derive(Debug)]
 pub struct Tenant {
@@ -71,16 +86,13 @@ impl Snapshot {
     /// Compiles what is declared, with these plugins.
     #[must_use]
     pub fn new(tenants: Vec<TenantDefinition>, plugins: PluginSet) -> Self {
-        let mut declared = Declared::default();
-        for definition in tenants {
-            let keys = definition.keys.clone();
-            let tenant = Arc::new(compile(definition));
-            for webhook in &tenant.webhooks {
-                declared.webhooks.insert(webhook.id.clone(), Arc::clone(webhook));
-            }
-            declared.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
-        }
-        Self { declared: Arc::new(declared), plugins }
+        Self { declared: Arc::new(Declared::compile(tenants)), plugins }
+    }
+
+    /// The same plugins with other declarations.
+    #[must_use]
+    pub fn with_tenants(&self, tenants: Vec<TenantDefinition>) -> Self {
+        Self::new(tenants, self.plugins.clone())
     }
 
     /// The same declarations with other plugins.

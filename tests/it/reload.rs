@@ -221,3 +221,27 @@ async fn what_was_compiled_once_is_loaded_from_the_cache() {
     assert_eq!(version(&gateway, &receiver).await, "version-00");
     assert!(fs::read(&files[0]).unwrap().len() > 1000);
 }
+
+#[tokio::test]
+async fn a_changed_configuration_takes_effect_and_a_wrong_one_changes_nothing() {
+    let receiver = Receiver::start().await;
+    let gateway = Gateway::new().webhook(receiver.webhook("old")).start().await;
+    let file = gateway.configuration_file();
+    let text = fs::read_to_string(&file).unwrap();
+
+    fs::write(&file, text.replace("event_types", "event_tipes")).unwrap();
+    let why = "the configuration file is wrong";
+    eventually(why, || async { gateway.log().contains(why) }).await;
+    gateway.send("a", json!(1)).await;
+    assert_eq!(receiver.wait_for(1).await[0].target, "/old");
+
+    let aside = file.with_extension("new");
+    fs::write(&aside, text.replace("/old", "/new")).unwrap();
+    fs::rename(&aside, &file).unwrap();
+    eventually("the new URL", || async {
+        let id = gateway.send("a", json!(1)).await;
+        gateway.settled(&id).await;
+        receiver.received().last().unwrap().target == "/new"
+    })
+    .await;
+}

@@ -11,8 +11,8 @@ use crate::config::Environment;
 /// Run the gateway.
 ///
 /// Prints one line `listening on http://ADDRESS` on standard output once it is ready; the log goes to
-/// standard error. The plugins folder is watched: a changed plugin takes effect without a restart, and a
-/// file that cannot be run changes nothing. SIGINT and SIGTERM end the gateway after the work in flight.
+/// standard error. The plugins folder and the configuration file are watched: a changed plugin, tenant or
+/// webhook takes effect without a restart, and a file with an error changes nothing. SIGINT and SIGTERM end the gateway after the work in flight.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
     #[command(flatten)]

@@ -1,19 +1,22 @@
 //! Watching: notifications of the file system where it sends them, and a slow look around where not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
-use super::Reloader;
+use super::{Declared, Reloader};
 use crate::shutdown::Drain;
 use crate::snapshot::Current;
 
-/// Keeps the snapshot up to date with the folder until the drain begins.
-pub async fn run(mut reloader: Reloader, current: Current, drain: Drain) {
+/// Keeps the snapshot up to date with the plugins folder and the configuration file until the drain begins.
+pub async fn run(mut reloader: Reloader, mut declared: Declared, current: Current, drain: Drain) {
     // One waiting message is enough: a scan sees everything.
     let (changed, mut changes) = mpsc::channel(1);
-    let mut watch = Watch::start(reloader.config().plugins_dir.clone(), changed);
+    let mut watch = Watch::start(changed);
+    watch.add(&reloader.config().plugins_dir, RecursiveMode::Recursive);
+    watch.add(declared.folder(), RecursiveMode::NonRecursive);
     let watching = async {
         loop {
             // Both ways come to the same: look around.
@@ -21,7 +24,10 @@ pub async fn run(mut reloader: Reloader, current: Current, drain: Drain) {
             if waited.is_err() {
                 watch.renew();
             }
+            declared.scan(reloader.config().settle, &current).await;
             reloader.scan(&current).await;
+            // A file beside them that is written all the time, such as a log, must not keep us busy.
+            tokio::time::sleep(reloader.config().settle).await;
         }
     };
     tokio::select! {
@@ -30,10 +36,16 @@ pub async fn run(mut reloader: Reloader, current: Current, drain: Drain) {
     }
 }
 
-/// A watch on the folder, renewed when the folder has become another one.
+/// A watch on folders, renewed when a folder has become another one.
 struct Watch {
-    dir: std::path::PathBuf,
     watcher: Option<RecommendedWatcher>,
+    folders: Vec<Folder>,
+}
+
+struct Folder {
+    path: PathBuf,
+    mode: RecursiveMode,
+    /// The folder that is watched under this path, if one is.
     watched: Option<Identity>,
 }
 
@@ -41,35 +53,48 @@ struct Watch {
 type Identity = (u64, u64);
 
 impl Watch {
-    fn start(dir: std::path::PathBuf, changed: mpsc::Sender<()>) -> Self {
-        // Any event will do, errors and overflows included: the scan finds out what happened. When a
-        // message waits already, this one adds nothing.
-        let notify = move |_| changed.try_send(()).unwrap_or_default();
+    fn start(changed: mpsc::Sender<()>) -> Self {
+        let notify = move |event: notify::Result<Event>| {
+            // Any event will do, errors and overflows included: the scan finds out what happened. But
+            // not that somebody reads, which the scan does itself. When a message waits already, this
+            // one adds nothing.
+            if !event.is_ok_and(|event| is_reading(event.kind)) {
+                changed.try_send(()).unwrap_or_default();
+            }
+        };
         let watcher = notify::recommended_watcher(notify)
             .inspect_err(|error| {
                 tracing::warn!(%error, "the file system sends no notifications; changes show by polling");
             })
             .ok();
-        let mut watch = Self { dir, watcher, watched: None };
-        watch.renew();
-        watch
+        Self { watcher, folders: Vec::new() }
+    }
+
+    fn add(&mut self, path: &Path, mode: RecursiveMode) {
+        self.folders.push(Folder { path: path.to_owned(), mode, watched: None });
+        self.renew();
     }
 
     fn renew(&mut self) {
-        let now = identity(&self.dir);
-        if now.is_none() || now == self.watched {
-            return;
-        }
-        let Some(watcher) = &mut self.watcher else {
-            return;
-        };
-        match watcher.watch(&self.dir, RecursiveMode::Recursive) {
-            Ok(()) => self.watched = now,
-            Err(error) => {
-                tracing::warn!(%error, "the plugins folder cannot be watched; changes show by polling");
+        let Some(watcher) = &mut self.watcher else { return };
+        for folder in &mut self.folders {
+            let now = identity(&folder.path);
+            if now.is_none() || now == folder.watched {
+                continue;
+            }
+            match watcher.watch(&folder.path, folder.mode) {
+                Ok(()) => folder.watched = now,
+                Err(error) => {
+                    let path = folder.path.display();
+                    tracing::warn!(%error, "{path} cannot be watched; changes show by polling");
+                }
             }
         }
     }
+}
+
+fn is_reading(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
 #[cfg(unix)]
