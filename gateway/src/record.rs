@@ -158,7 +158,7 @@ pub struct Update {
     pub attempt: Option<Attempt>,
     /// The plugin versions that ran, `name@sha256` in chain order, joined by commas; empty when
     /// none ran this time.
-    pub chain: String,
+    pub chain: Arc<str>,
     /// What comes now.
     pub next: Next,
 }

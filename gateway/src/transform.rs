@@ -51,6 +51,8 @@ mod contract {
 pub struct Plugin {
     name: Arc<str>,
     version: Digest,
+    /// `name@version`, as it is recorded with each delivery.
+    label: Arc<str>,
     description: Description,
     limits: Limits,
     runtime: Runtime,
@@ -68,6 +70,12 @@ impl Plugin {
     #[must_use]
     pub fn version(&self) -> Digest {
         self.version
+    }
+
+    /// `name@version`, as it is recorded with each delivery.
+    #[must_use]
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
     }
 
     /// What it says of itself.

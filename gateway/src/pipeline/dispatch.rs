@@ -29,7 +29,7 @@ pub(super) async fn run(pipeline: &Pipeline, event: Arc<Event>, mut delivery: De
         // A defect of the gateway's own; the delivery must not be lost in it.
         Err(_) => {
             let failure = Failure::new(FailureKind::Internal, "the gateway panicked; see its log");
-            failed(&delivery, &Schedule::default(), began.failed(failure), String::new(), None)
+            failed(&delivery, &Schedule::default(), began.failed(failure), Arc::default(), None)
         }
     };
     tell(&event, &delivery, &update);
@@ -72,10 +72,10 @@ async fn attempt(
             "the webhook is no longer declared; declare it again to have this delivered",
         );
         let attempt = began.failed(failure);
-        return failed(delivery, &Schedule::default(), attempt, String::new(), None);
+        return failed(delivery, &Schedule::default(), attempt, Arc::default(), None);
     };
     let schedule = &webhook.definition.retry;
-    let mut chain = String::new();
+    let mut chain = Arc::default();
     // A stored request is sent as it is: the plugins do not run again.
     let stored = delivery.request.is_some();
     let request = match delivery.request.take() {
@@ -113,17 +113,18 @@ async fn transformed(
     webhook: &Webhook,
     event: &Event,
     delivery: DeliveryId,
-    chain: &mut String,
+    chain: &mut Arc<str>,
 ) -> Result<Outcome, Failure> {
     let steps = snapshot.chain(webhook)?;
     if steps.is_empty() {
         return Ok(Outcome::Forward(vec![render::plain(event, webhook.definition.body)]));
     }
-    let versions: Vec<_> = steps
-        .iter()
-        .map(|step| format!("{}@{}", step.plugin.name(), step.plugin.version()))
-        .collect();
-    *chain = versions.join(",");
+    *chain = match &steps[..] {
+        [step] => Arc::clone(step.plugin.label()),
+        steps => {
+            steps.iter().map(|step| &**step.plugin.label()).collect::<Vec<_>>().join(",").into()
+        }
+    };
     let recipient = Recipient {
         webhook: &webhook.id,
         name: &webhook.definition.name,
@@ -141,7 +142,7 @@ async fn split(
     event: &Arc<Event>,
     delivery: &Delivery,
     parts: Vec<Request>,
-    chain: &str,
+    chain: &Arc<str>,
 ) -> Arc<Request> {
     let mut parts = parts.into_iter().map(Arc::new);
     let Some(first) = parts.next() else {
@@ -170,7 +171,7 @@ async fn split(
         return first;
     }
     let next = Next::Split { first: Arc::clone(&first), others };
-    let update = Update { delivery: delivery.id, attempt: None, chain: chain.to_owned(), next };
+    let update = Update { delivery: delivery.id, attempt: None, chain: Arc::clone(chain), next };
     record(pipeline, update).await;
     pipeline.begin(jobs.into_iter());
     if !all_in_hand {
@@ -204,7 +205,7 @@ fn failed(
     delivery: &Delivery,
     schedule: &Schedule,
     attempt: Attempt,
-    chain: String,
+    chain: Arc<str>,
     keep: Option<Arc<Request>>,
 ) -> Update {
     let permanent = attempt.failure.as_ref().is_some_and(|failure| failure.kind.is_permanent());

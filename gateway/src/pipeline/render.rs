@@ -74,3 +74,98 @@ pub(super) fn headers(
     headers.extend(signature.map(|value| (sign::SIGNATURE_HEADER.to_owned(), value)));
     headers
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::deliver::Schedule;
+    use crate::snapshot::{PluginSet, Snapshot, TenantDefinition, WebhookDefinition};
+
+    fn webhook(url: &str) -> Arc<Webhook> {
+        let definition = WebhookDefinition {
+            name: "it".to_owned(),
+            url: Url::parse(url).unwrap(),
+            event_types: Vec::new(),
+            plugins: Vec::new(),
+            secrets: Vec::new(),
+            headers: vec![
+                ("authorization".to_owned(), "Bearer abc".to_owned()),
+                ("x-team".to_owned(), "blue".to_owned()),
+            ],
+            body: BodyForm::Envelope,
+            timeout: Duration::from_secs(1),
+            retry: Schedule::default(),
+            concurrency: 1,
+            active: true,
+            metadata: Vec::new(),
+        };
+        let tenant = TenantDefinition {
+            name: "acme".to_owned(),
+            keys: Vec::new(),
+            plugins: Vec::new(),
+            webhooks: vec![definition],
+        };
+        let id = crate::digest::Digest::of_parts(&[b"acme", b"it"]).short();
+        let id = crate::delivery::WebhookId(format!("wh_{id}").into());
+        Arc::clone(Snapshot::new(vec![tenant], PluginSet::default()).webhook(&id).unwrap())
+    }
+
+    fn request(path_suffix: &str, query: &[(&str, &str)]) -> Request {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Request {
+            path_suffix: path_suffix.to_owned(),
+            query: query.iter().map(pair).collect(),
+            ..Request::json(Bytes::new())
+        }
+    }
+
+    #[test]
+    fn a_plugin_changes_path_and_query_and_never_the_host() {
+        for (base, suffix, query, expected) in [
+            ("https://a.example/hook", "", &[][..], "https://a.example/hook"),
+            (
+                "https://a.example/hook?k=1",
+                "",
+                &[("q", "a b&ü")],
+                "https://a.example/hook?k=1&q=a+b%26%C3%BC",
+            ),
+            ("https://a.example/hook/", "orders/7", &[], "https://a.example/hook/orders/7"),
+            ("https://a.example", "/orders", &[], "https://a.example/orders"),
+            (
+                "https://a.example/hook",
+                "//evil.example/x",
+                &[],
+                "https://a.example/hook/evil.example/x",
+            ),
+            (
+                "https://a.example/hook",
+                "@evil.example",
+                &[],
+                "https://a.example/hook/@evil.example",
+            ),
+        ] {
+            assert_eq!(url(&webhook(base), &request(suffix, query)).as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn a_plugins_headers_go_over_the_webhooks() {
+        let mut request = request("", &[]);
+        request.headers = vec![("x-team".to_owned(), "red".to_owned())];
+        request.removed_headers = vec!["authorization".to_owned()];
+        let headers = headers(&webhook("https://a.example/"), &request, "evt_1", 7);
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(
+            headers,
+            [
+                ("x-team", "red"),
+                ("content-type", "application/json"),
+                ("webhook-id", "evt_1"),
+                ("webhook-timestamp", "7"),
+            ]
+        );
+    }
+}

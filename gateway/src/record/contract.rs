@@ -123,7 +123,7 @@ fn failed(second: i64, kind: FailureKind) -> Option<Attempt> {
 }
 
 fn update(delivery: DeliveryId, attempt: Option<Attempt>, next: Next) -> Update {
-    Update { delivery, attempt, chain: String::new(), next }
+    Update { delivery, attempt, chain: Arc::default(), next }
 }
 
 async fn read(store: &impl Store, id: &str) -> Option<EventRecord> {
@@ -288,10 +288,8 @@ async fn a_retry_keeps_its_request_and_its_attempts(fixture: impl Fixture) {
     let id = claim(&store, at(0)).await[0].id;
     let rendered = request("{\"v\":1}");
     let next = Next::Retry { at: at(5), request: Some(Arc::clone(&rendered)) };
-    let first = Update {
-        chain: "summary@abc".to_owned(),
-        ..update(id, failed(0, FailureKind::Status), next)
-    };
+    let first =
+        Update { chain: "summary@abc".into(), ..update(id, failed(0, FailureKind::Status), next) };
     store.record(first).await.unwrap();
     drop(store);
 
@@ -326,7 +324,7 @@ async fn a_split_makes_deliveries_of_their_own(fixture: impl Fixture) {
         vec![(delivery("wh_a", true), request("2")), (delivery("wh_a", false), request("3"))];
     let second = others[0].0.id;
     let split = Update {
-        chain: "items@abc".to_owned(),
+        chain: "items@abc".into(),
         ..update(first, None, Next::Split { first: request("1"), others })
     };
     store.record(split).await.unwrap();

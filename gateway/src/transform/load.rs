@@ -60,6 +60,7 @@ impl Runtime {
         Ok(Plugin {
             name: Arc::from(name),
             version,
+            label: format!("{name}@{version}").into(),
             description: Description {
                 name: described.name,
                 version: described.version,
