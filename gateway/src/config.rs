@@ -229,6 +229,9 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
         max_ready: section
             .optional("max_ready", count(1..=10_000_000))
             .unwrap_or(default.max_ready),
+        max_ready_bytes: section
+            .optional("max_ready_bytes", size(MIB..=1024 * GIB))
+            .unwrap_or(default.max_ready_bytes),
         concurrency: section
             .optional("concurrency", count(1..=MAX_CONCURRENCY))
             .unwrap_or(default.concurrency),

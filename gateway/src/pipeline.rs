@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::deliver::Client;
-use crate::delivery::{Delivery, DeliveryId};
+use crate::delivery::{Delivery, DeliveryId, Request};
 use crate::event::Event;
 use crate::record::{
     Accepted, AcceptedStatus, Idempotency, NewDelivery, NewEvent, Store, StoreError, Submission,
@@ -29,6 +29,8 @@ use ready::{Job, Ready, Slot};
 pub struct Config {
     /// Deliveries held in memory, waiting or under way; the rest wait in the store.
     pub max_ready: usize,
+    /// The bytes of their events; what is held may be a request's worth over it.
+    pub max_ready_bytes: usize,
     /// Deliveries under way at once.
     pub concurrency: usize,
     /// Deliveries under way at once for a webhook that sets no limit of its own.
@@ -37,7 +39,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_ready: 10_000, concurrency: 1_024, webhook_concurrency: 256 }
+        Self {
+            max_ready: 10_000,
+            max_ready_bytes: 256 << 20,
+            concurrency: 1_024,
+            webhook_concurrency: 256,
+        }
     }
 }
 
@@ -51,7 +58,7 @@ struct Inner {
     client: Client,
     ready: Ready,
     /// Rings when there may be something to claim from the store.
-    alarm: Alarm,
+    alarm: Arc<Alarm>,
 }
 
 impl Pipeline {
@@ -64,9 +71,9 @@ impl Pipeline {
         client: Client,
         drain: Drain,
     ) -> Self {
-        let ready = Ready::new(config);
-        let pipeline =
-            Self(Arc::new(Inner { store, current, client, ready, alarm: Alarm::default() }));
+        let alarm = Arc::default();
+        let ready = Ready::new(config, Arc::clone(&alarm));
+        let pipeline = Self(Arc::new(Inner { store, current, client, ready, alarm }));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         pipeline
     }
@@ -132,7 +139,8 @@ impl Pipeline {
             .route(&event.event_type)
             .map(|webhook| {
                 let id = DeliveryId::generate();
-                let slot = self.0.ready.reserve(&webhook.id, webhook.definition.concurrency);
+                let bytes = size(event, None);
+                let slot = self.0.ready.reserve(&webhook.id, bytes, webhook.definition.concurrency);
                 let in_hand = slot.is_some();
                 if let Some(slot) = slot {
                     let webhook = webhook.id.clone();
@@ -179,10 +187,12 @@ struct UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let freed = self.slot.take().is_some_and(Slot::free);
-        if freed {
-            self.pipeline.0.alarm.ring();
-        }
+        drop(self.slot.take());
         self.pipeline.pump();
     }
+}
+
+/// What a delivery keeps in memory, in bytes: its event's data, and its request once there is one.
+fn size(event: &Event, request: Option<&Request>) -> usize {
+    event.data.len() + request.map_or(0, |request| request.body.len())
 }

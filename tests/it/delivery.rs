@@ -269,6 +269,29 @@ async fn a_slow_receiver_does_not_delay_another_webhook() {
     assert!(slow.received().len() <= 4);
 }
 
+#[tokio::test]
+async fn what_finds_no_room_in_memory_is_delivered_from_the_store() {
+    let receiver = Receiver::answering(|_, _| Reply::after(Duration::from_millis(2))).await;
+    let gateway = Gateway::new()
+        .setting("delivery.max_ready = 16")
+        .setting("delivery.max_ready_bytes = \"1 MiB\"")
+        .webhook(receiver.webhook("a"))
+        .webhook(receiver.webhook("b"))
+        .start()
+        .await;
+    for batch in 0..6 {
+        // Every other batch fills the memory by its bytes.
+        let text = "x".repeat(if batch % 2 == 0 { 10 } else { 15_000 });
+        let events: Vec<_> =
+            (0..50).map(|n| json!({ "type": "n", "data": { "n": n, "text": text } })).collect();
+        let answer = gateway.request(Value::from(events).to_string(), &[]).await.unwrap();
+        assert_eq!(answer.status, 202);
+    }
+    let received = receiver.wait_for(600).await;
+    assert_eq!(received.len(), 600);
+    assert_eq!(receiver.ids().len(), 300);
+}
+
 fn attempts<T>(delivery: &Value, of: impl Fn(&Value) -> T) -> Vec<T> {
     delivery["attempts"].as_array().unwrap().iter().map(of).collect()
 }

@@ -84,6 +84,7 @@ fn every_setting_arrives_where_it_belongs() {
         allow_hosts = ["Receiver.Internal."]
         concurrency = 8
         max_ready = 9
+        max_ready_bytes = "1 MiB"
         [plugins]
         instances = 10
         max_file_bytes = "1GiB"
@@ -116,6 +117,7 @@ fn every_setting_arrives_where_it_belongs() {
     assert_eq!(addresses.allow_hosts, ["receiver.internal"]);
     assert_eq!(config.pipeline.concurrency, 8);
     assert_eq!(config.pipeline.max_ready, 9);
+    assert_eq!(config.pipeline.max_ready_bytes, 1 << 20);
     assert_eq!(config.transform.instances, 10);
     assert_eq!(config.transform.max_file_bytes, GIB);
     assert_eq!(config.transform.max_memory_bytes, 8 << 20);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::RequestBuilder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::Instant;
 use url::Url;
@@ -77,43 +78,43 @@ impl Client {
 
     /// Sends one request and reads the start of its response.
     pub async fn send(&self, outbound: Outbound) -> Exchange {
-        let method = match outbound.method {
+        let Outbound { method, url, headers, body, timeout } = outbound;
+        let method = match method {
             Method::Post => reqwest::Method::POST,
             Method::Put => reqwest::Method::PUT,
             Method::Patch => reqwest::Method::PATCH,
         };
-        self.request(method, outbound).await
+        let request = self.http.request(method, url.clone()).body(body);
+        self.exchange(&url, request, &headers, timeout).await
     }
 
     /// Asks for a resource, as the command line does of the gateway's own API.
     pub async fn get(
         &self,
-        url: Url,
-        headers: Vec<(String, String)>,
+        url: &Url,
+        headers: &[(String, String)],
         timeout: Duration,
     ) -> Exchange {
-        let outbound = Outbound {
-            // Not looked at: no delivery is a GET, so `Method` does not know it.
-            method: Method::Post,
-            url,
-            headers,
-            body: Bytes::new(),
-            timeout,
-        };
-        self.request(reqwest::Method::GET, outbound).await
+        self.exchange(url, self.http.get(url.clone()), headers, timeout).await
     }
 
-    async fn request(&self, method: reqwest::Method, outbound: Outbound) -> Exchange {
+    async fn exchange(
+        &self,
+        url: &Url,
+        request: RequestBuilder,
+        headers: &[(String, String)],
+        timeout: Duration,
+    ) -> Exchange {
         let started = Instant::now();
         let mut status = None;
         let mut excerpt = Vec::new();
-        let exchange = self.exchange(method, &outbound, &mut status, &mut excerpt);
-        let failure = match tokio::time::timeout(outbound.timeout, exchange).await {
+        let answer = self.answer(url, request, headers, &mut status, &mut excerpt);
+        let failure = match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(())) => failure_of_status(status),
             Ok(Err(failure)) => Some(failure),
             Err(_) => Some(Failure::new(
                 FailureKind::Timeout,
-                format!("no complete answer within {:?}", outbound.timeout),
+                format!("no complete answer within {timeout:?}"),
             )),
         };
         Exchange {
@@ -124,22 +125,21 @@ impl Client {
         }
     }
 
-    async fn exchange(
+    /// Leaves what has arrived in `status` and `excerpt`, even when it fails or is given up.
+    async fn answer(
         &self,
-        method: reqwest::Method,
-        outbound: &Outbound,
+        url: &Url,
+        request: RequestBuilder,
+        headers: &[(String, String)],
         status: &mut Option<u16>,
         excerpt: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         self.policy
-            .check_url(&outbound.url)
+            .check_url(url)
             .map_err(|why| Failure::new(FailureKind::BlockedAddress, format!("the URL {why}")))?;
-        let mut request = self.http.request(method, outbound.url.clone());
-        for (name, value) in &outbound.headers {
-            request = request.header(name, value);
-        }
-        let mut response =
-            request.body(outbound.body.clone()).send().await.map_err(|error| classify(&error))?;
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let mut response = request.send().await.map_err(|error| classify(&error))?;
         *status = Some(response.status().as_u16());
         // Reading to the end lets the connection be used again; past the cap it is closed instead.
         while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::Pipeline;
 use super::ready::Job;
+use super::{Pipeline, size};
 use crate::record::StoreError;
 use crate::shutdown::Drain;
 
@@ -55,7 +55,12 @@ impl Alarm {
         let micros = wakes_at.saturating_sub(Timestamp::now().as_microsecond());
         let duration = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
         // Ringing and waking come to the same: look what is due.
-        drop(tokio::time::timeout(duration.min(MAX_SLEEP), self.bell.notified()).await);
+        drop(tokio::time::timeout(duration.min(MAX_SLEEP), self.rung()).await);
+    }
+
+    /// Waits until it rings, or finds that it has rung.
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
     }
 
     /// From here on everything that becomes due rings, until the next sleep.
@@ -110,7 +115,8 @@ async fn claim(pipeline: &Pipeline) -> Result<Option<Timestamp>, StoreError> {
             claiming.begin(claimed.deliveries.into_iter().map(|(event, delivery)| {
                 let webhook = snapshot.webhook(&delivery.webhook);
                 let max_running = webhook.map_or(1, |webhook| webhook.definition.concurrency);
-                let slot = claiming.0.ready.admit(&delivery.webhook, max_running);
+                let bytes = size(&event, delivery.request.as_deref());
+                let slot = claiming.0.ready.admit(&delivery.webhook, bytes, max_running);
                 Job { event: Arc::clone(&event), delivery, slot }
             }));
             Ok::<_, StoreError>((count, claimed.next_due))

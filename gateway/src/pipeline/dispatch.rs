@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::ready::Job;
-use super::{Pipeline, render};
+use super::{Pipeline, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
 use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request};
 use crate::event::Event;
@@ -155,7 +155,9 @@ async fn split(
         .zip(2..)
         .map(|(request, part)| {
             let id = DeliveryId::generate();
-            let slot = pipeline.0.ready.reserve(&webhook.id, webhook.definition.concurrency);
+            let bytes = size(event, Some(&request));
+            let concurrency = webhook.definition.concurrency;
+            let slot = pipeline.0.ready.reserve(&webhook.id, bytes, concurrency);
             let in_hand = slot.is_some();
             all_in_hand &= in_hand;
             if let Some(slot) = slot {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::Config;
+use super::claim::Alarm;
 use crate::delivery::{Delivery, WebhookId};
 use crate::event::Event;
 
@@ -29,9 +30,44 @@ pub(super) struct Ready(Arc<Shared>);
 struct Shared {
     lanes: Mutex<Lanes>,
     idle: Notify,
-    max_held: usize,
-    max_lane: usize,
+    /// Rings when there is room again for what found none.
+    alarm: Arc<Alarm>,
+    max_held: Held,
+    max_lane: Held,
     max_running: usize,
+}
+
+/// What is held: deliveries, and the bytes of their events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Held {
+    count: usize,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, bytes: usize) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.count = self.count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Whether nothing more may be held. What is held may be one delivery over the limit of bytes.
+    fn is_full(self, max: Self) -> bool {
+        self.count >= max.count || self.bytes >= max.bytes
+    }
+
+    /// Room counts only once half is free, so that a full lane does not ask the store for each delivery.
+    fn has_room(self, max: Self) -> bool {
+        self.count <= max.count / 2 && self.bytes <= max.bytes / 2
+    }
+
+    fn share(self) -> Self {
+        Self { count: (self.count / LANE_SHARE).max(1), bytes: (self.bytes / LANE_SHARE).max(1) }
+    }
 }
 
 #[derive(Default)]
@@ -39,7 +75,7 @@ struct Lanes {
     by_webhook: HashMap<WebhookId, Lane>,
     /// Lanes that have something waiting and may run it, in turn.
     turns: VecDeque<WebhookId>,
-    held: usize,
+    held: Held,
     running: usize,
     /// Something found no room; whoever makes room says so.
     full: bool,
@@ -49,7 +85,7 @@ struct Lanes {
 
 struct Lane {
     waiting: VecDeque<Job>,
-    held: usize,
+    held: Held,
     running: usize,
     max_running: usize,
     /// It stands in `turns`.
@@ -57,63 +93,73 @@ struct Lane {
     full: bool,
 }
 
-/// Room for one delivery, from before it is accepted until it is recorded.
+/// Room for one delivery, from before it is accepted until it is recorded; given back on drop.
 pub(super) struct Slot {
     ready: Ready,
     webhook: WebhookId,
+    bytes: usize,
     running: bool,
-    freed: bool,
 }
 
 impl Ready {
-    pub(super) fn new(config: &Config) -> Self {
-        let max_held = config.max_ready.max(1);
+    pub(super) fn new(config: &Config, alarm: Arc<Alarm>) -> Self {
+        let max_held =
+            Held { count: config.max_ready.max(1), bytes: config.max_ready_bytes.max(1) };
         Self(Arc::new(Shared {
             lanes: Mutex::default(),
             idle: Notify::new(),
+            alarm,
             max_held,
-            max_lane: (max_held / LANE_SHARE).max(1),
+            max_lane: max_held.share(),
             max_running: config.concurrency.max(1),
         }))
     }
 
-    /// A slot for a delivery to this webhook, if there is room.
-    pub(super) fn reserve(&self, webhook: &WebhookId, max_running: usize) -> Option<Slot> {
+    /// A slot for a delivery of so many bytes to this webhook, if there is room.
+    pub(super) fn reserve(
+        &self,
+        webhook: &WebhookId,
+        bytes: usize,
+        max_running: usize,
+    ) -> Option<Slot> {
         let mut lanes = self.lanes();
-        if lanes.held >= self.0.max_held || lanes.closed {
+        if lanes.held.is_full(self.0.max_held) || lanes.closed {
             lanes.full = true;
             return None;
         }
         let lane = lanes.lane(webhook, max_running);
-        if lane.held >= self.0.max_lane {
+        if lane.held.is_full(self.0.max_lane) {
             lane.full = true;
             return None;
         }
-        lane.held += 1;
-        lanes.held += 1;
-        Some(self.slot(webhook))
+        lane.held.add(bytes);
+        lanes.held.add(bytes);
+        Some(self.slot(webhook, bytes))
     }
 
     /// A slot for a delivery that is in hand already, room or not: claims are small.
-    pub(super) fn admit(&self, webhook: &WebhookId, max_running: usize) -> Slot {
+    pub(super) fn admit(&self, webhook: &WebhookId, bytes: usize, max_running: usize) -> Slot {
         let mut lanes = self.lanes();
-        lanes.lane(webhook, max_running).held += 1;
-        lanes.held += 1;
-        self.slot(webhook)
+        lanes.lane(webhook, max_running).held.add(bytes);
+        lanes.held.add(bytes);
+        self.slot(webhook, bytes)
     }
 
-    fn slot(&self, webhook: &WebhookId) -> Slot {
-        Slot { ready: self.clone(), webhook: webhook.clone(), running: false, freed: false }
+    fn slot(&self, webhook: &WebhookId, bytes: usize) -> Slot {
+        Slot { ready: self.clone(), webhook: webhook.clone(), bytes, running: false }
     }
 
     /// How many more deliveries there is room for, and the webhooks for which there is none.
     pub(super) fn room(&self) -> (usize, Vec<WebhookId>) {
         let mut lanes = self.lanes();
-        let room = self.0.max_held.saturating_sub(lanes.held);
-        lanes.full = room == 0;
+        lanes.full = lanes.held.is_full(self.0.max_held);
+        let room = match lanes.full {
+            true => 0,
+            false => self.0.max_held.count.saturating_sub(lanes.held.count),
+        };
         let mut full = Vec::new();
         for (webhook, lane) in &mut lanes.by_webhook {
-            lane.full = lane.held >= self.0.max_lane;
+            lane.full = lane.held.is_full(self.0.max_lane);
             if lane.full {
                 full.push(webhook.clone());
             }
@@ -176,7 +222,7 @@ impl Lanes {
     fn lane(&mut self, webhook: &WebhookId, max_running: usize) -> &mut Lane {
         let lane = self.by_webhook.entry(webhook.clone()).or_insert_with(|| Lane {
             waiting: VecDeque::new(),
-            held: 0,
+            held: Held::default(),
             running: 0,
             max_running: 1,
             queued: false,
@@ -199,39 +245,29 @@ impl Lanes {
     }
 }
 
-impl Slot {
-    /// Gives the slot back; true when that makes room for something that found none before.
-    ///
-    /// Room counts only once half is free, so that a full lane does not ask the store for each delivery.
-    pub(super) fn free(mut self) -> bool {
-        self.give_back()
-    }
-
-    fn give_back(&mut self) -> bool {
-        if std::mem::replace(&mut self.freed, true) {
-            return false;
-        }
+impl Drop for Slot {
+    fn drop(&mut self) {
         let shared = &self.ready.0;
         let mut lanes = self.ready.lanes();
-        lanes.held = lanes.held.saturating_sub(1);
+        lanes.held.remove(self.bytes);
         if self.running {
             lanes.running = lanes.running.saturating_sub(1);
         }
         let mut room = false;
-        if lanes.full && lanes.held <= shared.max_held / 2 {
+        if lanes.full && lanes.held.has_room(shared.max_held) {
             lanes.full = false;
             room = true;
         }
         if let Some(lane) = lanes.by_webhook.get_mut(&self.webhook) {
-            lane.held = lane.held.saturating_sub(1);
+            lane.held.remove(self.bytes);
             if self.running {
                 lane.running = lane.running.saturating_sub(1);
             }
-            if lane.full && lane.held <= shared.max_lane / 2 {
+            if lane.full && lane.held.has_room(shared.max_lane) {
                 lane.full = false;
                 room = true;
             }
-            if lane.held == 0 {
+            if lane.held.count == 0 {
                 lanes.by_webhook.remove(&self.webhook);
             } else {
                 lanes.queue(&self.webhook);
@@ -240,13 +276,9 @@ impl Slot {
         if lanes.running == 0 {
             shared.idle.notify_waiters();
         }
-        room
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.give_back();
+        if room {
+            shared.alarm.ring();
+        }
     }
 }
 
@@ -260,7 +292,15 @@ mod tests {
     use crate::event::{EventId, EventType};
 
     fn ready(max_ready: usize, concurrency: usize) -> Ready {
-        Ready::new(&Config { max_ready, concurrency, webhook_concurrency: 1 })
+        let config =
+            Config { max_ready, concurrency, max_ready_bytes: 800, webhook_concurrency: 1 };
+        Ready::new(&config, Arc::default())
+    }
+
+    /// Whether it has rung since it was last asked.
+    async fn rang(ready: &Ready) -> bool {
+        let rung = ready.0.alarm.rung();
+        tokio::time::timeout(std::time::Duration::from_millis(1), rung).await.is_ok()
     }
 
     fn webhook(name: &str) -> WebhookId {
@@ -285,7 +325,7 @@ mod tests {
             attempts: 0,
             request: None,
         };
-        let slot = ready.reserve(&webhook(name), limit)?;
+        let slot = ready.reserve(&webhook(name), 10, limit)?;
         Some(Job { event: Arc::new(event), delivery, slot })
     }
 
@@ -322,15 +362,33 @@ mod tests {
         assert!(ready.lanes().by_webhook.is_empty(), "empty lanes take no memory");
     }
 
-    #[test]
-    fn what_finds_no_room_is_told_once_half_is_free() {
+    #[tokio::test]
+    async fn what_finds_no_room_is_told_once_half_is_free() {
         let ready = ready(8, 100);
-        let held: Vec<_> = (0..2).filter_map(|_| job(&ready, "a", 10)).collect();
+        let mut held: Vec<_> = (0..2).filter_map(|_| job(&ready, "a", 10)).collect();
         assert!(job(&ready, "a", 10).is_none(), "a lane holds a quarter");
-        assert!(job(&ready, "b", 10).is_some());
-        assert_eq!(ready.room(), (6, vec![webhook("a")]));
-        let freed: Vec<_> = held.into_iter().map(|job| job.slot.free()).collect();
-        assert_eq!(freed, [true, false]);
+        let other = job(&ready, "b", 10).unwrap();
+        assert_eq!(ready.room(), (5, vec![webhook("a")]));
+        drop(other);
+        assert!(!rang(&ready).await);
+        held.pop();
+        assert!(rang(&ready).await);
+        held.pop();
+        assert!(!rang(&ready).await);
+    }
+
+    #[tokio::test]
+    async fn large_events_fill_it_by_their_bytes() {
+        let ready = ready(100, 100);
+        let slot = |name: &str, bytes| ready.reserve(&webhook(name), bytes, 10);
+        let large = slot("a", 500).unwrap();
+        assert!(slot("a", 1).is_none(), "over a quarter of 800 bytes");
+        let other = slot("b", 300).unwrap();
+        assert!(slot("c", 1).is_none());
+        assert_eq!(ready.room().0, 0);
+        drop((large, other));
+        assert!(rang(&ready).await);
+        assert!(slot("a", 1).is_some());
     }
 
     #[tokio::test]

@@ -109,7 +109,7 @@ impl Api {
     /// The status of an event, and the text that says so.
     pub(super) async fn event(&self, id: &str) -> Result<(EventStatus, String), Problem> {
         let url = self.path(&["v1", "events", id])?;
-        let exchange = self.client.get(url, self.headers(), self.timeout).await;
+        let exchange = self.client.get(&url, &self.headers(), self.timeout).await;
         let text = self.success(exchange)?;
         Ok((read(&text)?, text))
     }
