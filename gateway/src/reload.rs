@@ -59,7 +59,7 @@ struct Entry {
 }
 
 /// A file that is not run, and why.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The hash of the file's content, and of its manifest.
     content: (Digest, Digest),
@@ -218,7 +218,7 @@ impl Reloader {
 
 /// Keeps what runs, and reports the new content once.
 fn reject(key: &PluginKey, entry: &mut Entry, rejection: Rejection) {
-    let known = entry.rejected.as_ref().is_some_and(|known| known.content == rejection.content);
+    let known = entry.rejected.as_ref() == Some(&rejection);
     if !known {
         let kept = entry.loaded.as_ref().map(|(plugin, _)| plugin.version().short());
         tracing::warn!(plugin = %key, kept, reason = rejection.reason, "plugin rejected");

@@ -84,6 +84,11 @@ pub use transform::call as __call;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// So is the one of the whole project.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ProjectReadme;
+
 pub use event::{AnyConfig, Context, Event};
 pub use failure::{Failure, OrInvalid, Result};
 pub use hookmill_plugin_macros::transform;
