@@ -19,7 +19,9 @@
 mod files;
 mod gateway;
 mod receiver;
+mod webhook;
 
 pub use files::{Plugins, stamped, wasm, workspace};
-pub use gateway::{Answer, Gateway, Running, Webhook, binary, eventually};
+pub use gateway::{Answer, Gateway, Running, binary, eventually};
 pub use receiver::{Received, Receiver, Reply, SECRET};
+pub use webhook::Webhook;

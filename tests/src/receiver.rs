@@ -13,7 +13,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::gateway::{Webhook, eventually};
+use crate::gateway::eventually;
+use crate::webhook::Webhook;
 
 /// The secret of webhooks that lead to a receiver.
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
