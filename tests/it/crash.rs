@@ -99,18 +99,8 @@ async fn ten_kills_under_load_lose_nothing() {
         .webhook("it")
         .plugins(&[("stamp", json!({}))])
         .set("retry", &json!(["200ms", "1s", "5s"]));
-    let mut gateway = Gateway::new().plugin("stamp").webhook(webhook);
-    let mut acknowledged = BTreeSet::new();
-    for round in 0..ROUNDS {
-        let running = Arc::new(gateway.start().await);
-        let load = Load::start(&running);
-        let pause = Duration::from_millis(50 + random(400));
-        tokio::time::sleep(pause).await;
-        gateway = kill(running).await;
-        let sent = load.end().await;
-        assert!(!sent.is_empty(), "nothing was sent in round {round}, {pause:?}");
-        acknowledged.extend(sent);
-    }
+    let gateway = Gateway::new().plugin("stamp").webhook(webhook);
+    let (gateway, acknowledged) = killed_under_load(gateway, ROUNDS).await;
     let running = gateway.start().await;
     let duplicates = check(&acknowledged, &receiver).await;
     // What was sent and not recorded when it was killed: no more than could be under way.
@@ -120,6 +110,41 @@ async fn ten_kills_under_load_lose_nothing() {
         let deliveries = running.settled(id).await;
         assert_eq!(deliveries[0]["state"], "delivered", "{id}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_lose_no_part_of_a_split() {
+    let receiver = Receiver::answering(|request, before| {
+        let unlucky = request.id().ends_with("-2") && before == 0;
+        Reply::status(if unlucky { 500 } else { 200 })
+    })
+    .await;
+    let three = json!({ "do": "many_parts", "count": 3 });
+    let webhook = receiver
+        .webhook("it")
+        .plugins(&[("misbehave", three)])
+        .set("retry", &json!(["100ms", "1s", "5s"]));
+    let gateway = Gateway::new().plugin("misbehave").webhook(webhook);
+    let (gateway, acknowledged) = killed_under_load(gateway, 4).await;
+    let _running = gateway.start().await;
+    let parts = |id: &String| [id.clone(), format!("{id}-2"), format!("{id}-3")];
+    check(&acknowledged.iter().flat_map(parts).collect(), &receiver).await;
+}
+
+/// Starts a gateway, sends, and kills it at a random moment, again and again; gives what was acknowledged.
+async fn killed_under_load(mut gateway: Gateway, rounds: u64) -> (Gateway, BTreeSet<String>) {
+    let mut acknowledged = BTreeSet::new();
+    for round in 0..rounds {
+        let running = Arc::new(gateway.start().await);
+        let load = Load::start(&running);
+        let pause = Duration::from_millis(50 + random(400));
+        tokio::time::sleep(pause).await;
+        gateway = kill(running).await;
+        let sent = load.end().await;
+        assert!(!sent.is_empty(), "nothing was sent in round {round}, {pause:?}");
+        acknowledged.extend(sent);
+    }
+    (gateway, acknowledged)
 }
 
 /// Kills a gateway that others still send to: they see the connection break.
