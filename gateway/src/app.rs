@@ -125,7 +125,15 @@ pub async fn check(path: &Path, environment: &Environment) -> Result<Report, App
     let config = Config::load(path, environment).map_err(app_error)?;
     let webhooks = config.tenants.iter().map(|tenant| tenant.webhooks.len()).sum::<usize>();
     let mut report = Report::default();
-    report.notes.push(format!("{} tenants, {webhooks} webhooks", config.tenants.len()));
+    let counted = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    let tenants = counted(config.tenants.len(), "tenant");
+    report.notes.push(format!("{tenants}, {}", counted(webhooks, "webhook")));
+    if config.tenants.is_empty() {
+        report.problems.push("no tenant is declared: nobody can send events".to_owned());
+    }
     for tenant in config.tenants.iter().filter(|tenant| tenant.keys.is_empty()) {
         let name = &tenant.name;
         report.problems.push(format!("tenant `{name}` has no keys: nobody can send events for it"));

@@ -32,7 +32,7 @@ pub(super) async fn run(pipeline: &Pipeline, event: Arc<Event>, mut delivery: De
             failed(&delivery, &Schedule::default(), began.failed(failure), Arc::default(), None)
         }
     };
-    tell(&event, &delivery, &update);
+    tell(pipeline, &event, &delivery, &update);
     record(pipeline, update).await;
 }
 
@@ -244,20 +244,27 @@ async fn record(pipeline: &Pipeline, update: Update) {
 }
 
 /// Logs what came of an attempt.
-fn tell(event: &Event, delivery: &Delivery, update: &Update) {
+fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, update: &Update) {
     let tenant = &*event.tenant;
-    let (event, webhook, delivery) = (&event.id, &delivery.webhook, delivery.id);
+    let (event, id, delivery) = (&event.id, &delivery.webhook, delivery.id);
+    // People know a webhook by its name. Looking it up is left to when something is said.
+    let name = || match pipeline.0.current.load().webhook(id) {
+        Some(webhook) => webhook.definition.name.clone(),
+        None => id.to_string(),
+    };
     let failure = update.attempt.as_ref().and_then(|attempt| attempt.failure.as_ref());
     match (&update.next, failure) {
         (Next::Retry { at, .. }, Some(failure)) => {
-            tracing::warn!(tenant, %event, %webhook, %delivery, %failure, retry_at = %at, "attempt failed");
+            let webhook = name();
+            tracing::warn!(tenant, webhook, %event, %delivery, %failure, retry_at = %at, "attempt failed");
         }
         (Next::Dead, Some(failure)) => {
-            tracing::error!(tenant, %event, %webhook, %delivery, %failure, "delivery is dead");
+            let webhook = name();
+            tracing::error!(tenant, webhook, %event, %delivery, %failure, "delivery is dead");
         }
         (Next::Dropped(reason), _) => {
-            tracing::debug!(tenant, %event, %webhook, %delivery, reason, "dropped");
+            tracing::debug!(tenant, webhook = %id, %event, %delivery, reason, "dropped");
         }
-        _ => tracing::debug!(tenant, %event, %webhook, %delivery, "delivered"),
+        _ => tracing::debug!(tenant, webhook = %id, %event, %delivery, "delivered"),
     }
 }
