@@ -12,6 +12,8 @@ mod plugins;
 mod ingest;
 /// What receivers get, and what follows when they fail.
 mod delivery;
+/// Receivers that do not speak HTTP as they should.
+mod hostile;
 /// Plugins that misbehave: the typed failure, and that nothing is sent.
 mod containment;
 /// Plugins that change on disk while events flow.
