@@ -19,6 +19,11 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
+/// A binary as cargo builds it in `folder`, which is `debug` or `release`.
+pub(crate) fn binary(folder: &str, name: &str) -> PathBuf {
+    target().join(folder).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+}
+
 /// The names of the crates that are built to wasm: the plugins, and the guests of the tests.
 pub(crate) fn wasm_crates() -> Result<Vec<String>> {
     let mut names = crates_in("plugins")?;

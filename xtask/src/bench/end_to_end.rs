@@ -3,7 +3,7 @@
 //! The gateway is the release build, with one webhook that signs. Producer and receiver are one process
 //! on the same machine, so every figure stands beside the raw rate of that process alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn measure(options: &Options) -> Result<Vec<Value>> {
         .with_context(|| format!("cannot create {}", plugins.display()))?;
     workspace::install_plugin(PLUGIN, &plugins)?;
 
-    let mut command = Command::new(release("hookmill-load"));
+    let mut command = Command::new(workspace::binary("release", "hookmill-load"));
     for number in [options.seconds, options.connections, options.bytes] {
         command.arg(number.to_string());
     }
@@ -134,16 +134,11 @@ secrets = ["{SECRET}"]
 "#
     );
     std::fs::write(folder.join("hookmill.toml"), configuration)?;
-    let mut command = Command::new(release("hookmill"));
+    let mut command = Command::new(workspace::binary("release", "hookmill"));
     command.args(["serve", "--config", "hookmill.toml"]).current_dir(folder);
     let gateway = Process::start("the gateway", &mut command, folder.join("gateway.log"))?;
     let address = gateway.address("listening on http://", " ")?;
     Ok((gateway, address))
-}
-
-fn release(name: &str) -> PathBuf {
-    let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-    workspace::target().join("release").join(name)
 }
 
 /// Prints the figures as a table.

@@ -132,8 +132,7 @@ impl Stage {
 }
 
 fn hookmill() -> PathBuf {
-    let name = format!("hookmill{}", std::env::consts::EXE_SUFFIX);
-    workspace::target().join("debug").join(name)
+    workspace::binary("debug", "hookmill")
 }
 
 fn start_gateway(folder: &Path) -> Result<(Process, String)> {
