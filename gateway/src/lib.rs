@@ -5,6 +5,7 @@
 
 pub mod event;
 pub mod delivery;
+pub mod kv;
 pub mod digest;
 pub mod telemetry;
 pub mod shutdown;

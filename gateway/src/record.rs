@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::delivery::{Attempt, Delivery, DeliveryId, Request, State, WebhookId};
 use crate::digest::Digest;
 use crate::event::{Event, EventId};
+use crate::kv;
 
 pub use self::sqlite::SqliteStore;
 
@@ -52,6 +53,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// An event of a tenant, with all that became of it.
     fn event(&self, tenant: Arc<str>, id: EventId) -> Operation<'_, Option<EventRecord>>;
+
+    /// Does an operation on the keys of a plugin, or answers as it did in an earlier run of the same
+    /// delivery. A change and its answer are kept together; [`Store::record`] forgets the answers once
+    /// the run has an outcome.
+    fn kv(&self, request: kv::Request) -> Operation<'_, kv::Outcome>;
+
+    /// Removes keys of plugins that have expired, up to `limit`, and says how many there were.
+    fn sweep_keys(&self, now: Timestamp, limit: usize) -> Operation<'_, usize>;
+
+    /// What the random numbers of plugins grow from: made with the store, and the same ever after.
+    fn random_seed(&self) -> Operation<'_, [u8; 32]>;
 
     /// Checks that the store can answer.
     fn ping(&self) -> Operation<'_, ()>;

@@ -9,6 +9,7 @@ use super::*;
 use crate::delivery::{Failure, FailureKind};
 use crate::digest::Digest;
 use crate::event::EventType;
+use crate::kv::{Answer, Entry, Observed, Operation as Op, Outcome, Quota, Refusal, Run, Scope};
 
 /// A store that can be closed and opened again, as a process that ends and starts.
 trait Fixture {
@@ -62,6 +63,15 @@ mod sqlite {
         a_split_makes_deliveries_of_their_own
         finished_deliveries_are_never_claimed
         many_tasks_can_write_at_once
+        keys_are_set_read_and_removed
+        keys_are_seen_by_their_plugin_and_tenant_alone
+        adding_at_once_loses_nothing
+        a_repeated_run_gets_the_same_answers_and_changes_nothing
+        what_was_read_before_a_change_is_remembered_with_it
+        a_run_with_an_outcome_is_forgotten
+        keys_expire_and_are_swept
+        a_quota_bounds_keys_and_bytes_and_expired_ones_make_room
+        the_random_seed_stays_the_same
     );
 }
 
@@ -398,4 +408,239 @@ async fn many_tasks_can_write_at_once(fixture: impl Fixture) {
         assert_eq!(record.event.data, n.to_string());
         assert_eq!(record.deliveries[0].state, State::Delivered);
     }
+}
+
+/// A run of the plugin `count` for the tenant `acme`.
+#[derive(Clone)]
+struct KeyRun {
+    scope: Scope,
+    run: Run,
+    quota: Quota,
+    now: Timestamp,
+}
+
+impl KeyRun {
+    fn new() -> Self {
+        Self {
+            scope: Scope { tenant: "acme".into(), plugin: "count".into() },
+            run: Run { delivery: DeliveryId::generate(), step: 0, part: 0 },
+            quota: Quota { keys: 100, bytes: 10_000 },
+            now: at(0),
+        }
+    }
+
+    /// The first operation of its kind on its key.
+    async fn first(&self, store: &impl Store, key: &str, operation: Op) -> Outcome {
+        self.operate(store, key, 0, operation, Vec::new()).await
+    }
+
+    async fn operate(
+        &self,
+        store: &impl Store,
+        key: &str,
+        occurrence: u32,
+        operation: Op,
+        observed: Vec<Observed>,
+    ) -> Outcome {
+        let request = kv::Request {
+            scope: self.scope.clone(),
+            run: self.run,
+            operation,
+            key: key.to_owned(),
+            occurrence,
+            observed,
+            quota: self.quota,
+            now: self.now,
+        };
+        store.kv(request).await.unwrap()
+    }
+
+    /// The value, as another run sees it.
+    async fn value(&self, store: &impl Store, key: &str) -> Option<String> {
+        let run = Run { delivery: DeliveryId::generate(), ..self.run };
+        match (Self { run, ..self.clone() }).first(store, key, Op::Get).await {
+            Ok(Answer::Value(value)) => value,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn entry(value: &str) -> Entry {
+    Entry { value: value.to_owned(), ttl_seconds: None }
+}
+
+fn one_more() -> Op {
+    Op::Add { delta: 1, ttl_seconds: None }
+}
+
+async fn keys_are_set_read_and_removed(fixture: impl Fixture) {
+    let store = fixture.open();
+    let run = KeyRun::new();
+    assert_eq!(run.value(&store, "k").await, None);
+    assert_eq!(run.first(&store, "k", Op::Set(entry("a"))).await, Ok(Answer::Done));
+    let absent = Op::SetIfAbsent(entry("b"));
+    assert_eq!(run.first(&store, "k", absent.clone()).await, Ok(Answer::Changed(false)));
+    assert_eq!(run.first(&store, "other", absent).await, Ok(Answer::Changed(true)));
+    drop(store);
+
+    let store = fixture.open();
+    assert_eq!(run.value(&store, "k").await.as_deref(), Some("a"));
+    assert_eq!(run.value(&store, "other").await.as_deref(), Some("b"));
+    assert_eq!(run.first(&store, "k", Op::Delete).await, Ok(Answer::Changed(true)));
+    assert_eq!(run.first(&store, "none", Op::Delete).await, Ok(Answer::Changed(false)));
+    assert_eq!(run.value(&store, "k").await, None);
+    assert_eq!(run.first(&store, "n", one_more()).await, Ok(Answer::Sum(1)));
+    let less = Op::Add { delta: -5, ttl_seconds: None };
+    assert_eq!(run.operate(&store, "n", 1, less, Vec::new()).await, Ok(Answer::Sum(-4)));
+    assert_eq!(run.value(&store, "n").await.as_deref(), Some("-4"));
+    for (key, value) in [("text", "b"), ("full", &i64::MAX.to_string())] {
+        run.first(&store, key, Op::Set(entry(value))).await.unwrap();
+        let sum = run.first(&store, key, one_more()).await;
+        assert!(matches!(sum, Err(Refusal::NotANumber(_))), "{sum:?}");
+    }
+}
+
+async fn keys_are_seen_by_their_plugin_and_tenant_alone(fixture: impl Fixture) {
+    let store = fixture.open();
+    let run = KeyRun::new();
+    run.first(&store, "k", Op::Set(entry("a"))).await.unwrap();
+    for (tenant, plugin) in [("acme", "other"), ("globex", "count")] {
+        let scope = Scope { tenant: tenant.into(), plugin: plugin.into() };
+        assert_eq!(KeyRun { scope, ..run.clone() }.value(&store, "k").await, None);
+    }
+}
+
+async fn adding_at_once_loses_nothing(fixture: impl Fixture) {
+    let store = Arc::new(fixture.open());
+    let tasks: Vec<_> = (0..200)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { KeyRun::new().first(&*store, "n", one_more()).await })
+        })
+        .collect();
+    let mut sums = Vec::new();
+    for task in tasks {
+        let Ok(Answer::Sum(sum)) = task.await.unwrap() else { panic!("a sum") };
+        sums.push(sum);
+    }
+    sums.sort_unstable();
+    assert_eq!(sums, (1..=200).collect::<Vec<i64>>());
+}
+
+async fn a_repeated_run_gets_the_same_answers_and_changes_nothing(fixture: impl Fixture) {
+    let store = fixture.open();
+    let run = KeyRun::new();
+    let seen = Op::SetIfAbsent(entry("1"));
+    assert_eq!(run.first(&store, "seen", seen.clone()).await, Ok(Answer::Changed(true)));
+    assert_eq!(run.first(&store, "n", one_more()).await, Ok(Answer::Sum(1)));
+    drop(store);
+
+    let store = fixture.open();
+    assert_eq!(run.first(&store, "seen", seen.clone()).await, Ok(Answer::Changed(true)));
+    assert_eq!(run.first(&store, "n", one_more()).await, Ok(Answer::Sum(1)));
+    assert_eq!(run.value(&store, "n").await.as_deref(), Some("1"));
+    // The second of its kind is another operation, and so is that of another step, part or plugin.
+    assert_eq!(run.operate(&store, "n", 1, one_more(), Vec::new()).await, Ok(Answer::Sum(2)));
+    for changed in [Run { step: 1, ..run.run }, Run { part: 1, ..run.run }] {
+        let other = KeyRun { run: changed, ..run.clone() };
+        assert_eq!(other.first(&store, "seen", seen.clone()).await, Ok(Answer::Changed(false)));
+    }
+    let scope = Scope { plugin: "other".into(), ..run.scope.clone() };
+    let other = KeyRun { scope, ..run };
+    assert_eq!(other.first(&store, "n", one_more()).await, Ok(Answer::Sum(1)));
+}
+
+async fn what_was_read_before_a_change_is_remembered_with_it(fixture: impl Fixture) {
+    let store = fixture.open();
+    let run = KeyRun::new();
+    assert_eq!(run.first(&store, "k", Op::Get).await, Ok(Answer::Value(None)));
+    let read = Observed { key: "k".to_owned(), occurrence: 0, value: None };
+    run.operate(&store, "k", 0, Op::Set(entry("a")), vec![read]).await.unwrap();
+    assert_eq!(run.first(&store, "k", Op::Get).await, Ok(Answer::Value(None)), "as it was read");
+    let again = run.operate(&store, "k", 1, Op::Get, Vec::new()).await;
+    assert_eq!(again, Ok(Answer::Value(Some("a".to_owned()))), "the second read sees the change");
+}
+
+async fn a_run_with_an_outcome_is_forgotten(fixture: impl Fixture) {
+    let store = fixture.open();
+    let kept = Next::Retry { at: at(5), request: None };
+    let rendered = Next::Retry { at: at(5), request: Some(request("1")) };
+    let split = Next::Split { first: request("1"), others: Vec::new() };
+    for (id, next, forgotten) in [
+        ("evt-1", kept, false),
+        ("evt-2", rendered, true),
+        ("evt-3", split, true),
+        ("evt-4", Next::Delivered, true),
+        ("evt-5", Next::Dropped("no".to_owned()), true),
+        ("evt-6", Next::Dead, true),
+    ] {
+        store.accept(submission(vec![event(id, "1")])).await.unwrap();
+        let delivery = claim(&store, at(0)).await[0].id;
+        let mut run = KeyRun::new();
+        run.run.delivery = delivery;
+        assert_eq!(run.first(&store, id, one_more()).await, Ok(Answer::Sum(1)));
+        store.record(update(delivery, None, next)).await.unwrap();
+        let again = run.first(&store, id, one_more()).await;
+        assert_eq!(again, Ok(Answer::Sum(if forgotten { 2 } else { 1 })), "{id}");
+    }
+}
+
+async fn keys_expire_and_are_swept(fixture: impl Fixture) {
+    let store = fixture.open();
+    let mut run = KeyRun::new();
+    let for_ten = |value: &str| Entry { ttl_seconds: Some(10), ..entry(value) };
+    run.first(&store, "a", Op::Set(for_ten("1"))).await.unwrap();
+    run.first(&store, "b", Op::Set(for_ten("1"))).await.unwrap();
+    run.first(&store, "c", Op::Set(entry("1"))).await.unwrap();
+    let add = Op::Add { delta: 1, ttl_seconds: Some(1_000) };
+    run.first(&store, "a", add.clone()).await.unwrap();
+    assert_eq!(store.sweep_keys(at(9), 100).await.unwrap(), 0);
+
+    run.now = at(10);
+    assert_eq!(run.value(&store, "a").await, None, "adding keeps the time that the key had");
+    run.run.delivery = DeliveryId::generate();
+    let absent = Op::SetIfAbsent(for_ten("2"));
+    assert_eq!(run.first(&store, "b", absent).await, Ok(Answer::Changed(true)));
+    assert_eq!(run.first(&store, "a", Op::Delete).await, Ok(Answer::Changed(false)));
+    assert_eq!(run.first(&store, "a", add).await, Ok(Answer::Sum(1)));
+    assert_eq!(store.sweep_keys(at(20), 100).await.unwrap(), 1);
+    run.now = at(20);
+    assert_eq!(run.value(&store, "a").await.as_deref(), Some("1"));
+    assert_eq!(run.value(&store, "b").await, None);
+    assert_eq!(run.value(&store, "c").await.as_deref(), Some("1"));
+    assert_eq!(store.sweep_keys(at(2_000), 100).await.unwrap(), 1);
+}
+
+async fn a_quota_bounds_keys_and_bytes_and_expired_ones_make_room(fixture: impl Fixture) {
+    let store = fixture.open();
+    let mut run = KeyRun::new();
+    run.quota = Quota { keys: 3, bytes: 20 };
+    let short = |value: &str| Op::Set(Entry { ttl_seconds: Some(10), ..entry(value) });
+    for key in ["a", "b", "c"] {
+        run.first(&store, key, short("12")).await.unwrap();
+    }
+    for (key, value) in [("d", "1"), ("a", "12345678901234")] {
+        let refused = run.operate(&store, key, 1, short(value), Vec::new()).await;
+        assert!(
+            matches!(&refused, Err(Refusal::Quota(why)) if why.contains("3 keys and 9 bytes")),
+            "{refused:?}"
+        );
+    }
+    // A refusal is remembered too: what the plugin made of it must not change.
+    run.first(&store, "c", Op::Delete).await.unwrap();
+    let again = run.operate(&store, "d", 1, short("1"), Vec::new()).await;
+    assert!(matches!(again, Err(Refusal::Quota(_))), "{again:?}");
+    run.run.delivery = DeliveryId::generate();
+    run.first(&store, "d", short("1")).await.unwrap();
+    run.now = at(10);
+    for key in ["e", "f", "g"] {
+        run.first(&store, key, Op::Set(entry("12345"))).await.unwrap();
+    }
+    assert_eq!(store.sweep_keys(at(10), 100).await.unwrap(), 0, "they made room");
+}
+
+async fn the_random_seed_stays_the_same(fixture: impl Fixture) {
+    let seed = fixture.open().random_seed().await.unwrap();
+    assert_eq!(fixture.open().random_seed().await.unwrap(), seed);
+    assert_ne!(seed, [0; 32]);
 }

@@ -1,6 +1,7 @@
 //! The embedded store: SQLite in WAL mode, one writer thread that commits in groups, a few readers.
 
 mod accept;
+mod kv;
 mod read;
 mod rows;
 mod write;
@@ -11,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
@@ -19,20 +21,24 @@ use super::{
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
+use crate::kv::{Operation as KeyOperation, Outcome, Request};
 use writer::{Command, Writer};
 
 /// Connections that answer queries beside the writer.
 const READERS: usize = 4;
 
 /// The numbered schema changes, applied in order; `user_version` counts those that were.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../../migrations/sqlite/0001_events_and_deliveries.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_events_and_deliveries.sql"),
+    include_str!("../../migrations/sqlite/0002_keys_of_plugins.sql"),
+];
 
 /// A store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Writer,
     readers: Arc<Readers>,
+    random_seed: [u8; 32],
     /// Locked as long as the store is open: claims are only right with one gateway on the file.
     _lock: File,
 }
@@ -57,14 +63,15 @@ impl SqliteStore {
         })?;
         let lock = lock(folder)?;
         let path = folder.join("hookmill.db");
-        let open = || -> Result<Connection, StoreError> {
+        let open = || -> Result<(Connection, [u8; 32]), StoreError> {
             let mut connection = Connection::open(&path)?;
             configure(&connection)?;
             migrate(&mut connection)?;
             write::recover(&connection)?;
-            Ok(connection)
+            let random_seed = kv::seed(&connection, fresh_seed()?)?;
+            Ok((connection, random_seed))
         };
-        let connection =
+        let (connection, random_seed) =
             open().map_err(|error| StoreError::new(format!("{}: {error}", path.display())))?;
         let readers = (0..READERS).map(|_| reader(&path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
@@ -73,6 +80,7 @@ impl SqliteStore {
                 free: Mutex::new(readers),
                 turns: Semaphore::new(READERS),
             }),
+            random_seed,
             _lock: lock,
         })
     }
@@ -125,6 +133,24 @@ impl Store for SqliteStore {
         Box::pin(self.read(move |connection| read::event(connection, &tenant, &id)))
     }
 
+    fn kv(&self, request: Request) -> Operation<'_, Outcome> {
+        match request.operation {
+            // A reader answers sooner: it waits for no commit.
+            KeyOperation::Get => {
+                Box::pin(self.read(move |connection| kv::read(connection, &request)))
+            }
+            _ => self.writer.ask(|reply| Command::Kv(request, reply)),
+        }
+    }
+
+    fn sweep_keys(&self, now: Timestamp, limit: usize) -> Operation<'_, usize> {
+        self.writer.ask(move |reply| Command::SweepKeys { now, limit, reply })
+    }
+
+    fn random_seed(&self) -> Operation<'_, [u8; 32]> {
+        Box::pin(std::future::ready(Ok(self.random_seed)))
+    }
+
     fn ping(&self) -> Operation<'_, ()> {
         Box::pin(self.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))))
     }
@@ -133,6 +159,15 @@ impl Store for SqliteStore {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self::new(error)
+    }
+}
+
+/// 32 bytes that nobody can guess.
+fn fresh_seed() -> Result<[u8; 32], StoreError> {
+    let mut seed = [0; 32];
+    match SystemRandom::new().fill(&mut seed) {
+        Ok(()) => Ok(seed),
+        Err(_) => Err(StoreError::new("the system gives no random numbers")),
     }
 }
 

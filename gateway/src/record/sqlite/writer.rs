@@ -13,8 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Update};
 use super::accept;
+use super::kv::{self, Journals};
 use super::write::{self, Chains};
 use crate::delivery::{DeliveryId, WebhookId};
+use crate::kv::{Outcome as KeyOutcome, Request as KeyRequest};
 
 /// Commands in one commit at most: bounds how long the first of them waits for the last.
 const MAX_GROUP: usize = 512;
@@ -31,6 +33,8 @@ pub(super) enum Command {
     Record(Update, Reply<()>),
     Release(Vec<DeliveryId>, Reply<()>),
     Claim { now: Timestamp, limit: usize, except: Vec<WebhookId>, reply: Reply<Claimed> },
+    Kv(KeyRequest, Reply<KeyOutcome>),
+    SweepKeys { now: Timestamp, limit: usize, reply: Reply<usize> },
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -42,10 +46,11 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the thread.
     pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+        let known = Known::load(&connection)?;
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let thread = thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(connection, receiver))
+            .spawn(move || run(connection, known, receiver))
             .map_err(StoreError::new)?;
         Ok(Self { commands: Some(sender), thread: Some(thread) })
     }
@@ -82,11 +87,22 @@ impl fmt::Debug for Writer {
     }
 }
 
-fn run(mut connection: Connection, mut commands: mpsc::Receiver<Command>) {
-    let mut chains = Chains::default();
+/// What the thread remembers of the tables, to save queries.
+struct Known {
+    chains: Chains,
+    journals: Journals,
+}
+
+impl Known {
+    fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        Ok(Self { chains: Chains::default(), journals: Journals::load(connection)? })
+    }
+}
+
+fn run(mut connection: Connection, mut known: Known, mut commands: mpsc::Receiver<Command>) {
     let mut group = Vec::with_capacity(MAX_GROUP);
     while commands.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
-        let committed = commit(&mut connection, &mut chains, &group);
+        let committed = commit(&mut connection, &mut known, &group);
         if committed.is_ok() || group.len() == 1 {
             answer(&mut group, committed);
             continue;
@@ -94,7 +110,7 @@ fn run(mut connection: Connection, mut commands: mpsc::Receiver<Command>) {
         // One command may be at fault: let each stand for itself.
         for command in group.drain(..) {
             let mut alone = vec![command];
-            let committed = commit(&mut connection, &mut chains, &alone);
+            let committed = commit(&mut connection, &mut known, &alone);
             answer(&mut alone, committed);
         }
     }
@@ -114,45 +130,60 @@ fn answer(group: &mut Vec<Command>, committed: Result<Vec<Outcome>, StoreError>)
 enum Outcome {
     Accepted(Accepted),
     Claimed(Claimed),
+    Kv(KeyOutcome),
+    Swept(usize),
     Done,
 }
 
 /// Applies all commands in one transaction.
 fn commit(
     connection: &mut Connection,
-    chains: &mut Chains,
+    known: &mut Known,
     group: &[Command],
 ) -> Result<Vec<Outcome>, StoreError> {
     let applied = (|| {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let outcomes = group
             .iter()
-            .map(|command| command.apply(&transaction, chains))
+            .map(|command| command.apply(&transaction, known))
             .collect::<rusqlite::Result<Vec<_>>>()?;
         transaction.commit()?;
         Ok(outcomes)
     })();
     applied.map_err(|error: rusqlite::Error| {
-        // Chains that were added in this transaction are gone with it.
-        *chains = Chains::default();
+        // What was added in this transaction is gone with it, and what was removed is back.
+        match Known::load(connection) {
+            Ok(again) => *known = again,
+            Err(error) => {
+                known.chains = Chains::default();
+                tracing::warn!(%error, "journals of deliveries cannot be read; some may be kept too long");
+            }
+        }
         StoreError::new(error)
     })
 }
 
 impl Command {
-    fn apply(&self, connection: &Connection, chains: &mut Chains) -> rusqlite::Result<Outcome> {
+    fn apply(&self, connection: &Connection, known: &mut Known) -> rusqlite::Result<Outcome> {
         match self {
             Self::Accept(submission, _) => {
                 accept::accept(connection, submission).map(Outcome::Accepted)
             }
             Self::Record(update, _) => {
-                write::record(connection, chains, update).map(|()| Outcome::Done)
+                write::record(connection, &mut known.chains, update)?;
+                known.journals.settle(connection, update).map(|()| Outcome::Done)
             }
             Self::Release(deliveries, _) => {
                 write::release(connection, deliveries).map(|()| Outcome::Done)
             }
             Self::Claim { now, limit, except, .. } => {
                 write::claim(connection, *now, *limit, except).map(Outcome::Claimed)
+            }
+            Self::Kv(request, _) => {
+                kv::change(connection, &mut known.journals, request).map(Outcome::Kv)
+            }
+            Self::SweepKeys { now, limit, .. } => {
+                kv::sweep(connection, *now, *limit).map(Outcome::Swept)
             }
         }
     }
@@ -166,6 +197,8 @@ impl Command {
             (Self::Claim { reply, .. }, Outcome::Claimed(claimed)) => {
                 drop(reply.send(Ok(claimed)));
             }
+            (Self::Kv(_, reply), Outcome::Kv(outcome)) => drop(reply.send(Ok(outcome))),
+            (Self::SweepKeys { reply, .. }, Outcome::Swept(count)) => drop(reply.send(Ok(count))),
             (Self::Record(_, reply) | Self::Release(_, reply), Outcome::Done) => {
                 drop(reply.send(Ok(())));
             }
@@ -179,6 +212,8 @@ impl Command {
         match self {
             Self::Accept(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Kv(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::SweepKeys { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Record(_, reply) | Self::Release(_, reply) => {
                 drop(reply.send(Err(error.clone())))
             }

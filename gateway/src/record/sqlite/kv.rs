@@ -1,0 +1,367 @@
+//! The keys and values of plugins, and the journal that lets a repeated run change nothing twice.
+
+use std::collections::HashSet;
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::super::{Next, Update};
+use super::rows;
+use crate::delivery::DeliveryId;
+use crate::kv::{Answer, Entry, Operation, Outcome, Quota, Refusal, Request, Scope};
+
+/// Expired keys that a scope at its quota gets rid of at once.
+const SWEPT_FOR_ROOM: usize = 100;
+
+/// The deliveries that have a journal, so that recording the others costs nothing. One too many does no harm.
+#[derive(Debug, Default)]
+pub(super) struct Journals {
+    deliveries: HashSet<DeliveryId>,
+}
+
+impl Journals {
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let deliveries = connection
+            .prepare("SELECT DISTINCT delivery FROM kv_journal")?
+            .query_map([], |row| Ok(DeliveryId::from_bytes(row.get(0)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(Self { deliveries })
+    }
+
+    /// Forgets what a run's operations answered once the run has an outcome, which is never made again.
+    pub(super) fn settle(
+        &mut self,
+        connection: &Connection,
+        update: &Update,
+    ) -> rusqlite::Result<()> {
+        let has_outcome = match &update.next {
+            Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Split { .. } => true,
+            Next::Retry { request, .. } => request.is_some(),
+        };
+        if has_outcome && self.deliveries.remove(&update.delivery) {
+            connection
+                .prepare_cached("DELETE FROM kv_journal WHERE delivery = ?1")?
+                .execute([update.delivery.as_bytes()])?;
+        }
+        Ok(())
+    }
+}
+
+/// Answers an operation that changes nothing.
+pub(super) fn read(connection: &Connection, request: &Request) -> rusqlite::Result<Outcome> {
+    // One transaction: the journal and the value are those of the same moment.
+    let snapshot = connection.unchecked_transaction()?;
+    if let Some(outcome) = remembered(&snapshot, request)? {
+        return Ok(outcome);
+    }
+    let value = match scope(&snapshot, &request.scope)? {
+        Some(room) => stored(&snapshot, room.scope, request)?.and_then(Stored::live),
+        None => None,
+    };
+    Ok(Ok(Answer::Value(value)))
+}
+
+/// Does an operation, unless it was done in an earlier run of the same delivery.
+pub(super) fn change(
+    connection: &Connection,
+    journals: &mut Journals,
+    request: &Request,
+) -> rusqlite::Result<Outcome> {
+    journals.deliveries.insert(request.run.delivery);
+    for read in &request.observed {
+        let outcome = Ok(Answer::Value(read.value.clone()));
+        remember(connection, request, &Operation::Get, (&read.key, read.occurrence), &outcome)?;
+    }
+    if let Some(outcome) = remembered(connection, request)? {
+        return Ok(outcome);
+    }
+    let outcome = apply(connection, request)?;
+    let which = (request.key.as_str(), request.occurrence);
+    remember(connection, request, &request.operation, which, &outcome)?;
+    Ok(outcome)
+}
+
+/// Removes keys that have expired, up to a limit, and says how many there were.
+pub(super) fn sweep(
+    connection: &Connection,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<usize> {
+    let now = rows::micros(now);
+    let scopes: Vec<i64> = connection
+        .prepare_cached(
+            "SELECT seq FROM kv_scopes WHERE EXISTS
+                 (SELECT 1 FROM kv WHERE scope = seq AND expires_at <= ?1)",
+        )?
+        .query_map([now], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut swept = 0;
+    for scope in scopes {
+        if swept >= limit {
+            break;
+        }
+        swept += sweep_scope(connection, scope, now, limit - swept)?;
+    }
+    Ok(swept)
+}
+
+fn sweep_scope(
+    connection: &Connection,
+    scope: i64,
+    now: i64,
+    limit: usize,
+) -> rusqlite::Result<usize> {
+    let sizes: Vec<i64> = connection
+        .prepare_cached(
+            "DELETE FROM kv WHERE scope = ?1 AND key IN
+                 (SELECT key FROM kv WHERE scope = ?1 AND expires_at <= ?2 LIMIT ?3)
+             RETURNING octet_length(key) + octet_length(value)",
+        )?
+        .query_map(params![scope, now, to_i64(limit)], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    count_in(connection, scope, -to_i64(sizes.len()), -sizes.iter().sum::<i64>())?;
+    Ok(sizes.len())
+}
+
+/// What random numbers grow from, made when it is first asked for.
+pub(super) fn seed(connection: &Connection, fresh: [u8; 32]) -> rusqlite::Result<[u8; 32]> {
+    connection
+        .execute("INSERT OR IGNORE INTO seeds (name, bytes) VALUES ('random', ?1)", [fresh])?;
+    connection.query_row("SELECT bytes FROM seeds WHERE name = 'random'", [], |row| row.get(0))
+}
+
+fn remembered(connection: &Connection, request: &Request) -> rusqlite::Result<Option<Outcome>> {
+    let run = &request.run;
+    let outcome: Option<String> = connection
+        .prepare_cached(
+            "SELECT outcome FROM kv_journal
+             WHERE delivery = ?1 AND step = ?2 AND part = ?3 AND plugin = ?4 AND operation = ?5
+                 AND key = ?6 AND occurrence = ?7",
+        )?
+        .query_row(
+            params![
+                run.delivery.as_bytes(),
+                run.step,
+                run.part,
+                request.scope.plugin,
+                request.operation.name(),
+                request.key,
+                request.occurrence,
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    outcome.map(|text| rows::from_json(&text)).transpose()
+}
+
+fn remember(
+    connection: &Connection,
+    request: &Request,
+    operation: &Operation,
+    (key, occurrence): (&str, u32),
+    outcome: &Outcome,
+) -> rusqlite::Result<()> {
+    let run = &request.run;
+    connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO kv_journal
+                 (delivery, step, part, plugin, operation, key, occurrence, outcome)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            run.delivery.as_bytes(),
+            run.step,
+            run.part,
+            request.scope.plugin,
+            operation.name(),
+            key,
+            occurrence,
+            rows::to_json(outcome)?,
+        ])
+        .map(drop)
+}
+
+/// A key as it is in the table.
+struct Stored {
+    value: String,
+    expires_at: Option<i64>,
+    expired: bool,
+}
+
+impl Stored {
+    /// The value, unless it is only there because it was not swept yet.
+    fn live(self) -> Option<String> {
+        (!self.expired).then_some(self.value)
+    }
+}
+
+fn stored(
+    connection: &Connection,
+    scope: i64,
+    request: &Request,
+) -> rusqlite::Result<Option<Stored>> {
+    let now = rows::micros(request.now);
+    connection
+        .prepare_cached("SELECT value, expires_at FROM kv WHERE scope = ?1 AND key = ?2")?
+        .query_row(params![scope, request.key], |row| {
+            let expires_at: Option<i64> = row.get(1)?;
+            let expired = expires_at.is_some_and(|at| at <= now);
+            Ok(Stored { value: row.get(0)?, expires_at, expired })
+        })
+        .optional()
+}
+
+fn apply(connection: &Connection, request: &Request) -> rusqlite::Result<Outcome> {
+    let room = match scope(connection, &request.scope)? {
+        Some(room) => room,
+        None => new_scope(connection, &request.scope)?,
+    };
+    let before = stored(connection, room.scope, request)?;
+    match decide(request, before.as_ref()) {
+        Decision::Leave(outcome) => Ok(outcome),
+        Decision::Remove(answer) => {
+            if let Some(stored) = &before {
+                remove(connection, &room, &request.key, stored)?;
+            }
+            Ok(Ok(answer))
+        }
+        Decision::Put { value, expires_at, answer } => {
+            let size = |value: &str| to_i64(request.key.len().saturating_add(value.len()));
+            let keys = i64::from(before.is_none());
+            let bytes = size(&value) - before.as_ref().map_or(0, |stored| size(&stored.value));
+            if !room.has_for(request.quota, keys, bytes) {
+                let now = rows::micros(request.now);
+                // The key's own row may be among those that are swept, so all is looked at again.
+                return match sweep_scope(connection, room.scope, now, SWEPT_FOR_ROOM)? {
+                    0 => Ok(Err(room.refusal(request.quota))),
+                    _ => apply(connection, request),
+                };
+            }
+            count_in(connection, room.scope, keys, bytes)?;
+            connection
+                .prepare_cached(
+                    "INSERT INTO kv (scope, key, value, expires_at) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (scope, key) DO UPDATE SET value = ?3, expires_at = ?4",
+                )?
+                .execute(params![room.scope, request.key, value, expires_at])?;
+            Ok(Ok(answer))
+        }
+    }
+}
+
+/// What an operation is to do.
+enum Decision {
+    Leave(Outcome),
+    Remove(Answer),
+    Put { value: String, expires_at: Option<i64>, answer: Answer },
+}
+
+fn decide(request: &Request, before: Option<&Stored>) -> Decision {
+    let live = before.filter(|stored| !stored.expired);
+    let expiry = |ttl: Option<u64>| ttl.map(|ttl| expires_at(request.now, ttl));
+    let put = |Entry { value, ttl_seconds }: &Entry, answer| Decision::Put {
+        value: value.clone(),
+        expires_at: expiry(*ttl_seconds),
+        answer,
+    };
+    match &request.operation {
+        Operation::Get => {
+            Decision::Leave(Ok(Answer::Value(live.map(|stored| stored.value.clone()))))
+        }
+        Operation::Set(entry) => put(entry, Answer::Done),
+        Operation::SetIfAbsent(_) if live.is_some() => Decision::Leave(Ok(Answer::Changed(false))),
+        Operation::SetIfAbsent(entry) => put(entry, Answer::Changed(true)),
+        Operation::Delete => Decision::Remove(Answer::Changed(live.is_some())),
+        Operation::Add { delta, ttl_seconds } => match sum(live, *delta) {
+            Ok(sum) => Decision::Put {
+                value: sum.to_string(),
+                expires_at: live.map_or_else(|| expiry(*ttl_seconds), |stored| stored.expires_at),
+                answer: Answer::Sum(sum),
+            },
+            Err(refusal) => Decision::Leave(Err(refusal)),
+        },
+    }
+}
+
+fn sum(live: Option<&Stored>, delta: i64) -> Result<i64, Refusal> {
+    let Some(stored) = live else { return Ok(delta) };
+    let number: i64 = stored
+        .value
+        .parse()
+        .map_err(|_| Refusal::NotANumber("the key's value is no integer of 64 bits".to_owned()))?;
+    number
+        .checked_add(delta)
+        .ok_or_else(|| Refusal::NotANumber(format!("{number} + {delta} is over 64 bits")))
+}
+
+fn expires_at(now: Timestamp, ttl_seconds: u64) -> i64 {
+    let ttl = SignedDuration::from_secs(i64::try_from(ttl_seconds).unwrap_or(i64::MAX));
+    rows::micros(now.checked_add(ttl).unwrap_or(Timestamp::MAX))
+}
+
+/// A scope's row: how much it holds.
+struct Room {
+    scope: i64,
+    keys: i64,
+    bytes: i64,
+}
+
+impl Room {
+    /// Whether there is room for this much more. What makes it no fuller is always possible.
+    fn has_for(&self, quota: Quota, keys: i64, bytes: i64) -> bool {
+        let fits = |held: i64, more: i64, quota: u64| {
+            more <= 0 || held.saturating_add(more) <= i64::try_from(quota).unwrap_or(i64::MAX)
+        };
+        fits(self.keys, keys, quota.keys) && fits(self.bytes, bytes, quota.bytes)
+    }
+
+    fn refusal(&self, quota: Quota) -> Refusal {
+        let Self { keys, bytes, .. } = self;
+        Refusal::Quota(format!(
+            "the plugin keeps {keys} keys and {bytes} bytes for this tenant; its limits are {} keys \
+             and {} bytes",
+            quota.keys, quota.bytes
+        ))
+    }
+}
+
+fn scope(connection: &Connection, scope: &Scope) -> rusqlite::Result<Option<Room>> {
+    connection
+        .prepare_cached("SELECT seq, keys, bytes FROM kv_scopes WHERE tenant = ?1 AND plugin = ?2")?
+        .query_row(params![scope.tenant, scope.plugin], |row| {
+            Ok(Room { scope: row.get(0)?, keys: row.get(1)?, bytes: row.get(2)? })
+        })
+        .optional()
+}
+
+fn new_scope(connection: &Connection, scope: &Scope) -> rusqlite::Result<Room> {
+    let scope = connection
+        .prepare_cached(
+            "INSERT INTO kv_scopes (tenant, plugin, keys, bytes) VALUES (?1, ?2, 0, 0)",
+        )?
+        .insert(params![scope.tenant, scope.plugin])?;
+    Ok(Room { scope, keys: 0, bytes: 0 })
+}
+
+fn count_in(connection: &Connection, scope: i64, keys: i64, bytes: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE kv_scopes SET keys = keys + ?2, bytes = bytes + ?3 WHERE seq = ?1")?
+        .execute([scope, keys, bytes])
+        .map(drop)
+}
+
+fn remove(
+    connection: &Connection,
+    room: &Room,
+    key: &str,
+    stored: &Stored,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM kv WHERE scope = ?1 AND key = ?2")?
+        .execute(params![room.scope, key])?;
+    count_in(connection, room.scope, -1, -to_i64(key.len().saturating_add(stored.value.len())))
+}
+
+fn to_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
