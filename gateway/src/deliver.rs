@@ -2,12 +2,14 @@
 
 mod address;
 mod client;
+mod fetch;
 mod retry;
 
 use std::time::Duration;
 
 pub use self::address::Policy as AddressPolicy;
 pub use self::client::{Client, Exchange, Outbound};
+pub use self::fetch::{Fetch, FetchFailure, Fetched};
 pub use self::retry::Schedule;
 
 /// How requests are sent.

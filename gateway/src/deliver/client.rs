@@ -18,8 +18,8 @@ use crate::delivery::{Failure, FailureKind, Method};
 /// Sends requests. Cheap to clone; connections are shared and kept alive.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    policy: Arc<Policy>,
+    pub(super) http: reqwest::Client,
+    pub(super) policy: Arc<Policy>,
     max_response_bytes: usize,
 }
 
@@ -166,7 +166,7 @@ fn failure_of_status(status: Option<u16>) -> Option<Failure> {
 }
 
 /// The kind of an error, told by the types in its chain of sources.
-fn classify(error: &reqwest::Error) -> Failure {
+pub(super) fn classify(error: &reqwest::Error) -> Failure {
     let message = with_sources(error);
     if let Some(blocked) = find_source::<BlockedAddress>(error) {
         return Failure::new(FailureKind::BlockedAddress, blocked.to_string());
