@@ -14,7 +14,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookmill::delivery::{DeliveryId, WebhookId};
 use hookmill::event::{Event, EventId, EventType};
-use hookmill::transform::{self, Config, Limits, Plugin, Recipient, Runtime, Step};
+use hookmill::transform::{self, Config, Limits, Plugin, Recipient, Runtime, Secrets, Step};
 use hookmill_plugin::testing;
 use jiff::Timestamp;
 use order_summary::order_summary;
@@ -81,7 +81,13 @@ fn plugin_call(criterion: &mut Criterion) {
     let plugin = Arc::new(runtime.block_on(load()));
     let webhook = WebhookId("wh_bench".into());
     let delivery = DeliveryId::generate();
-    let recipient = Recipient { webhook: &webhook, name: "bench", metadata: &[], delivery };
+    let recipient = Recipient {
+        webhook: &webhook,
+        name: "bench",
+        metadata: &[],
+        delivery,
+        secrets: Secrets::NONE,
+    };
     let steps = [Step { plugin, config: CONFIG.into() }];
 
     let mut group = criterion.benchmark_group("plugin_call");

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Environment};
 use crate::deliver::Client;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{self, Pipeline};
 use crate::record::{SqliteStore, Store};
 use crate::reload::{self, Declared, Reloader};
 use crate::shutdown::{self, Drain};
@@ -70,7 +70,10 @@ async fn start(config: Config, declared: Declared, drain: Drain) -> Result<(), A
         .map_err(|error| AppError(format!("cannot listen on {address}: {error}")))?;
     let address = listener.local_addr().map_err(app_error)?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.record).map_err(app_error)?);
-    let runtime = Runtime::new(config.transform).map_err(app_error)?;
+    let client = Client::new(&config.deliver).map_err(app_error)?;
+    let services =
+        pipeline::services(Arc::clone(&store), client.clone()).await.map_err(app_error)?;
+    let runtime = Runtime::new(config.transform).map_err(app_error)?.with_services(services);
     let current = Current::new(Snapshot::new(config.tenants, PluginSet::default()));
     let plugins_dir = &config.reload.plugins_dir;
     if let Err(error) = std::fs::create_dir_all(plugins_dir) {
@@ -87,7 +90,6 @@ async fn start(config: Config, declared: Declared, drain: Drain) -> Result<(), A
         );
     }
     tokio::spawn(reload::run(reloader, declared, current.clone(), drain.clone()));
-    let client = Client::new(&config.deliver).map_err(app_error)?;
     let pipeline = Pipeline::start(
         &config.pipeline,
         Arc::clone(&store),

@@ -16,6 +16,7 @@
 
 mod environment;
 mod errors;
+mod grants;
 mod headers;
 mod item;
 mod json;
@@ -106,7 +107,8 @@ impl Config {
     }
 }
 
-/// Reads the manifest beside a plugin, `NAME.toml`: a table `limits`, as in `[plugins.limits]`.
+/// Reads the manifest beside a plugin, `NAME.toml`: a table `limits`, as in `[plugins.limits]`, and a table
+/// `grants`.
 ///
 /// # Errors
 /// Everything that is wrong, each with its line; [`Errors::in_file`] adds the file's name.
@@ -114,9 +116,10 @@ pub fn parse_manifest(
     text: &str,
     defaults: &transform::Limits,
     max_memory_bytes: usize,
-) -> Result<transform::Limits, Errors> {
-    Reader::new(Path::new(""), &Environment::default()).read(text, |root| {
-        root.section("limits", |section| limits(section, defaults, max_memory_bytes))
+) -> Result<transform::Manifest, Errors> {
+    Reader::new(Path::new(""), &Environment::default()).read(text, |root| transform::Manifest {
+        limits: root.section("limits", |section| limits(section, defaults, max_memory_bytes)),
+        grants: root.section("grants", grants::grants),
     })
 }
 
@@ -300,5 +303,14 @@ fn limits(
         headers: section.optional("headers", count(0..=1_000)).unwrap_or(default.headers),
         log_lines: section.optional("log_lines", count(0..=10_000)).unwrap_or(default.log_lines),
         log_bytes: section.optional("log_bytes", size(0..=16 * MIB)).unwrap_or(default.log_bytes),
+        host_calls: section
+            .optional("host_calls", count(1..=1_000_000))
+            .unwrap_or(default.host_calls),
+        fetches: section.optional("fetches", count(1..=1_000)).unwrap_or(default.fetches),
+        fetch_bytes: section
+            .optional("fetch_bytes", size(KIB..=64 * MIB))
+            .unwrap_or(default.fetch_bytes),
+        kv_keys: section.optional("kv_keys", count(1..=1_000_000_000)).unwrap_or(default.kv_keys),
+        kv_bytes: section.optional("kv_bytes", size(KIB..=1024 * GIB)).unwrap_or(default.kv_bytes),
     }
 }

@@ -6,6 +6,7 @@
 
 mod claim;
 mod dispatch;
+mod host;
 mod ready;
 mod render;
 
@@ -23,6 +24,8 @@ use crate::shutdown::Drain;
 use crate::snapshot::{Current, Tenant};
 use claim::Alarm;
 use ready::{Job, Ready, Slot};
+
+pub use host::services;
 
 /// How much work is under way at once.
 #[derive(Debug, Clone)]
@@ -74,6 +77,7 @@ impl Pipeline {
         let alarm = Arc::default();
         let ready = Ready::new(config, Arc::clone(&alarm));
         let pipeline = Self(Arc::new(Inner { store, current, client, ready, alarm }));
+        tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         pipeline
     }

@@ -15,7 +15,7 @@ use crate::delivery::{Failure, FailureKind, WebhookId};
 use crate::digest::Digest;
 use crate::event::EventType;
 use crate::route::Index;
-use crate::transform::Step;
+use crate::transform::{Secrets, Step};
 
 pub use self::definition::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
 pub use self::plugins::{PluginKey, PluginSet};
@@ -78,6 +78,8 @@ pub struct Webhook {
     pub tenant: Arc<str>,
     /// What was declared.
     pub definition: WebhookDefinition,
+    /// The tenant's secrets that its plugins may be granted.
+    pub plugin_secrets: Secrets,
     /// The tenant's plugins and then the webhook's own, each with its config.
     chain: Vec<(String, Arc<str>)>,
 }
@@ -187,6 +189,7 @@ fn compile(definition: TenantDefinition) -> Tenant {
             id: WebhookId(format!("wh_{id}").into()),
             tenant: Arc::clone(&name),
             definition: webhook,
+            plugin_secrets: definition.secrets.clone(),
             chain,
         }));
     }

@@ -1,12 +1,14 @@
 //! The transform stage: runs an event through a chain of plugins, each call in a fresh sandbox.
 //!
 //! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `call` runs one call under
-//! its limits; `output` checks what came back; `chain` strings calls together.
+//! its limits; `host` is what a call may ask for beyond that; `output` checks what came back; `chain` strings
+//! calls together.
 
 mod cache;
 mod call;
 mod chain;
 mod engine;
+mod host;
 mod limits;
 mod load;
 mod output;
@@ -19,6 +21,10 @@ use crate::digest::Digest;
 
 pub use self::chain::{Failed, Outcome, Recipient, Step, run};
 pub use self::engine::{EngineError, Runtime};
+pub use self::host::{
+    AllowedUrl, Capability, Fetch, FetchError, FetchRequest, FetchResponse, Grants, Keys, Manifest,
+    Secrets, Services,
+};
 pub use self::limits::Limits;
 pub use self::load::LoadError;
 
@@ -55,6 +61,7 @@ pub struct Plugin {
     label: Arc<str>,
     description: Description,
     limits: Limits,
+    grants: Arc<Grants>,
     runtime: Runtime,
     instance: contract::PluginPre<call::State>,
 }
@@ -88,6 +95,12 @@ impl Plugin {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What it may do beside transforming.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.grants
     }
 }
 

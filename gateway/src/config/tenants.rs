@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use url::Url;
 
+use super::grants::secret_name;
 use super::headers::headers;
 use super::item::Item;
 use super::json::json_text;
@@ -57,6 +58,13 @@ fn tenant(
         secret(item, |text, place| api_key(text, place, keys))
     });
     let plugins = plugins(section);
+    let secrets = section.map("secrets", str::to_owned, |name, item| {
+        let name = match secret_name(name) {
+            Ok(name) => name,
+            Err(message) => return item.refuse(|_| message),
+        };
+        Some((name, secret(item, |value, _| Ok(value.to_owned()))?))
+    });
     let mut webhook_names = HashMap::new();
     let webhooks = section.list("webhooks", "tables", |item| {
         item.section(|section| webhook(section, around, &mut webhook_names))?
@@ -65,6 +73,7 @@ fn tenant(
         name: name?,
         keys: api_keys?,
         plugins,
+        secrets: secrets.into_iter().collect(),
         webhooks: webhooks.unwrap_or_default(),
     })
 }

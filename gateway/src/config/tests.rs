@@ -98,6 +98,11 @@ fn every_setting_arrives_where_it_belongs() {
         headers = 0
         log_lines = 13
         log_bytes = "0 B"
+        host_calls = 14
+        fetches = 15
+        fetch_bytes = "16 KiB"
+        kv_keys = 17
+        kv_bytes = "18 KiB"
         "#,
     );
     assert_eq!(config.ingest.listen.to_string(), "[::1]:0");
@@ -131,6 +136,11 @@ fn every_setting_arrives_where_it_belongs() {
         headers: 0,
         log_lines: 13,
         log_bytes: 0,
+        host_calls: 14,
+        fetches: 15,
+        fetch_bytes: 16 << 10,
+        kv_keys: 17,
+        kv_bytes: 18 << 10,
     };
     assert_eq!(config.transform.limits, limits);
 }
@@ -225,22 +235,61 @@ fn a_missing_file_is_answered_with_a_first_one() {
 fn a_manifest_changes_the_limits_it_names() {
     let defaults = transform::Limits::default();
     let max = 32 << 20;
-    assert_eq!(parse_manifest("", &defaults, max).as_ref(), Ok(&defaults));
-    let limits =
+    assert_eq!(parse_manifest("", &defaults, max), Ok(defaults.clone().into()));
+    let manifest =
         parse_manifest("[limits]\ntime = \"1s\"\nmemory_bytes = \"32 MiB\"", &defaults, max);
     let expected =
         transform::Limits { time: Duration::from_secs(1), memory_bytes: max, ..defaults.clone() };
-    assert_eq!(limits, Ok(expected));
+    assert_eq!(manifest, Ok(expected.into()));
 
-    let bad = "[limits]\ntimes = \"1s\"\nmemory_bytes = \"33 MiB\"\n[grants]";
+    let bad = "[limits]\ntimes = \"1s\"\nmemory_bytes = \"33 MiB\"\n[grant]";
     let errors = parse_manifest(bad, &defaults, max).unwrap_err();
     assert_eq!(
         errors.in_file(Path::new("redact.toml")).to_string(),
         "redact.toml:2: limits.times: is unknown; did you mean `time`?\n\
          redact.toml:3: limits.memory_bytes: is 33 MiB, more than the 32 MiB of \
          `plugins.max_memory_bytes`; lower it, or raise that\n\
-         redact.toml:4: grants: is unknown; known here: `limits`"
+         redact.toml:4: grant: is unknown; did you mean `grants`?"
     );
+}
+
+#[test]
+fn a_manifest_grants_what_it_names() {
+    let grants = |text: &str| {
+        let manifest = parse_manifest(text, &transform::Limits::default(), 1 << 20);
+        manifest.map(|manifest| manifest.grants).map_err(|errors| errors.to_string())
+    };
+    let all = "[grants]\nclock = true\nrandom = true\nsecrets = [\"crm_token\"]\nkv = true\n\
+               http = [\"https://*.example.com/v1/\"]";
+    let granted = grants(all).unwrap();
+    assert_eq!(granted.capabilities().collect::<Vec<_>>(), transform::Capability::ALL);
+    assert_eq!(granted.secrets, ["crm_token"]);
+    assert_eq!(granted.http[0].to_string(), "https://*.example.com/v1/");
+    assert!(grants("[grants]\nkv = false\nsecrets = []").unwrap().is_empty());
+    let wrong = "[grants]\nkv = 1\nsecrets = [\"CRM\"]\nhttp = [\"example.com\"]\nfiles = true";
+    assert_eq!(
+        grants(wrong).unwrap_err(),
+        "line 2: grants.kv: is an integer; `true` or `false` is needed\n\
+         line 3: grants.secrets[0]: has the character 'C' in its name; `a-z`, `0-9` and `_` are allowed\n\
+         line 4: grants.http[0]: is no URL (relative URL without a base); write it as in \
+         \"https://api.example.com/v1/\" or \"https://*.example.com/\"\n\
+         line 5: grants.files: is unknown; known here: `clock`, `random`, `secrets`, `kv`, `http`"
+    );
+}
+
+#[test]
+fn a_tenants_secrets_are_read_and_never_shown() {
+    let text = MINIMAL.replacen(
+        "[[tenants.webhooks]]",
+        "secrets = { crm_token = { env = \"CRM_TOKEN\" }, other = \"written out\" }\n[[tenants.webhooks]]",
+        1,
+    );
+    let config = parse_with(&text, &[("CRM_TOKEN", "the token")]).unwrap();
+    let shown = format!("{config:?}");
+    assert!(shown.contains("crm_token") && shown.contains("other"), "{shown}");
+    assert!(!shown.contains("the token") && !shown.contains("written out"), "{shown}");
+    let lines = refusal(&text.replacen("other", "Other", 1), &[("CRM_TOKEN", "the token")]);
+    assert!(lines[0].contains("tenants[0].secrets.Other: has the character 'O'"), "{lines:?}");
 }
 
 #[test]

@@ -130,6 +130,7 @@ async fn transformed(
         name: &webhook.definition.name,
         metadata: &webhook.definition.metadata,
         delivery,
+        secrets: &webhook.plugin_secrets,
     };
     transform::run(event, recipient, &steps).await.map_err(|failed| failed.failure)
 }

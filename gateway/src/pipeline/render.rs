@@ -83,6 +83,7 @@ mod tests {
     use super::*;
     use crate::deliver::Schedule;
     use crate::snapshot::{PluginSet, Snapshot, TenantDefinition, WebhookDefinition};
+    use crate::transform::Secrets;
 
     fn webhook(url: &str) -> Arc<Webhook> {
         let definition = WebhookDefinition {
@@ -106,6 +107,7 @@ mod tests {
             name: "acme".to_owned(),
             keys: Vec::new(),
             plugins: Vec::new(),
+            secrets: Secrets::default(),
             webhooks: vec![definition],
         };
         let id = crate::digest::Digest::of_parts(&[b"acme", b"it"]).short();

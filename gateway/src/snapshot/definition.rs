@@ -9,6 +9,7 @@ use crate::deliver::Schedule;
 use crate::digest::Digest;
 use crate::route::Glob;
 use crate::sign::Secret;
+use crate::transform::Secrets;
 
 /// A tenant: the unit of isolation.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct TenantDefinition {
     pub keys: Vec<KeyHash>,
     /// Plugins that run before those of each webhook.
     pub plugins: Vec<PluginUse>,
+    /// Secrets that plugins may be granted, by name.
+    pub secrets: Secrets,
     /// The webhooks.
     pub webhooks: Vec<WebhookDefinition>,
 }

@@ -10,6 +10,7 @@ use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
 use super::contract::hookmill::plugin::types::Host as TypesHost;
 use super::engine::MAX_TABLE_ELEMENTS;
+use super::host::{About, Session};
 use super::{Limits, Plugin, Runtime, contract};
 use crate::delivery::{DeliveryId, Failure, FailureKind};
 use crate::event::Event;
@@ -26,12 +27,28 @@ impl Plugin {
         &self,
         event: guest::Event<'_>,
         context: guest::Context<'_>,
+        session: Option<Box<Session>>,
     ) -> (Result<Result<guest::Verdict, guest::Failure>, Failure>, Log) {
         let run = async |store: &mut Store<State>| {
             let instance = self.instance.instantiate_async(&mut *store).await?;
             instance.hookmill_plugin_transformer().call_transform(store, event, context).await
         };
-        bounded(&self.runtime, &self.limits, run).await
+        let _turn = match &session {
+            Some(session) if self.grants.may_wait() => {
+                self.runtime.waiting_turn(&session.about().tenant).await
+            }
+            _ => None,
+        };
+        bounded(&self.runtime, &self.limits, session, run).await
+    }
+
+    /// What a call may ask of the gateway; none when the plugin was granted nothing.
+    pub(super) fn session(&self, about: impl FnOnce() -> About) -> Option<Box<Session>> {
+        if self.grants.is_empty() {
+            return None;
+        }
+        let (grants, services) = (Arc::clone(&self.grants), self.runtime.services());
+        Some(Box::new(Session::new(about(), &self.name, grants, &self.limits, services)))
     }
 }
 
@@ -45,13 +62,14 @@ pub(super) async fn describe(
         let instance = instance.instantiate_async(&mut *store).await?;
         instance.hookmill_plugin_transformer().call_describe(store).await
     };
-    bounded(runtime, limits, run).await
+    bounded(runtime, limits, None, run).await
 }
 
 /// Runs one call under its limits, once it is its turn.
 async fn bounded<T>(
     runtime: &Runtime,
     limits: &Limits,
+    session: Option<Box<Session>>,
     run: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> (Result<T, Failure>, Log) {
     let Ok(_turn) = runtime.turns().acquire().await else {
@@ -59,7 +77,7 @@ async fn bounded<T>(
         return (Err(failure), Log::new(limits));
     };
     let _running = runtime.running();
-    let mut store = Store::new(runtime.engine(), State::new(limits));
+    let mut store = Store::new(runtime.engine(), State::new(limits, session));
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(limits.output_bytes.saturating_add(SLACK_BYTES));
     store.set_epoch_deadline(1);
@@ -75,22 +93,72 @@ pub(super) struct State {
     memory: Memory,
     budget: Budget,
     log: Log,
+    session: Option<Box<Session>>,
 }
 
 impl State {
-    fn new(limits: &Limits) -> Self {
+    fn new(limits: &Limits, session: Option<Box<Session>>) -> Self {
         Self {
             memory: Memory { limit: limits.memory_bytes, used: 0, refused: false },
             budget: Budget::new(limits.time),
             log: Log::new(limits),
+            session,
         }
+    }
+
+    /// What the call may ask of the gateway, counting that it asks.
+    pub(super) fn session(&mut self) -> wasmtime::Result<&mut Session> {
+        let session = self.session_again()?;
+        session.count()?;
+        Ok(session)
+    }
+
+    /// The same within one question.
+    pub(super) fn session_again(&mut self) -> wasmtime::Result<&mut Session> {
+        let none =
+            || wasmtime::Error::msg("`describe` can use no capability; only `transform` can");
+        self.session.as_deref_mut().ok_or_else(none)
+    }
+
+    /// How long the call may still take.
+    pub(super) fn time_left(&self) -> Duration {
+        self.budget.time_left()
+    }
+
+    /// Waits for something outside, no longer than the call may take.
+    pub(super) async fn wait<T>(
+        &mut self,
+        outside: impl Future<Output = T>,
+    ) -> wasmtime::Result<T> {
+        let began = Instant::now();
+        let waited = tokio::time::timeout(self.time_left(), outside).await;
+        if let Some(session) = &mut self.session {
+            session.waited += began.elapsed();
+        }
+        waited.map_err(|error| {
+            self.budget.exhausted = true;
+            error.into()
+        })
     }
 
     /// What an error of the engine means. A limit that was hit is the cause of whatever came after.
     fn failure(&self, limits: &Limits, error: &wasmtime::Error) -> Failure {
         if self.budget.exhausted {
-            let message = format!("ran longer than its limit of {:?}", limits.time);
+            let mut message = format!("ran longer than its limit of {:?}", limits.time);
+            if let Some(session) = &self.session
+                && !session.waited.is_zero()
+            {
+                let waited = session.waited.as_millis();
+                message += &format!(
+                    ", {waited} ms of it waiting for `kv` or `http`; set a larger `time` under `[limits]` \
+                     in {}.toml",
+                    session.plugin()
+                );
+            }
             return Failure::new(FailureKind::PluginTimeout, message + &place(error));
+        }
+        if let Some(reason) = self.session.as_ref().and_then(|session| session.stopped.as_ref()) {
+            return Failure::new(FailureKind::PluginTrap, reason.clone() + &place(error));
         }
         // The error's type is private to wasmtime.
         if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
@@ -183,12 +251,20 @@ impl Budget {
         Self { left: time, slice_began: Instant::now(), resumed: None, exhausted: false }
     }
 
-    /// Accounts for the slice that ends now, and lets others run if there is time left.
-    fn tick(&mut self) -> UpdateDeadline {
+    /// How much is left at this moment.
+    fn time_left(&self) -> Duration {
+        self.left.saturating_sub(self.slice_began().elapsed())
+    }
+
+    fn slice_began(&self) -> Instant {
         let read =
             |resumed: &Arc<Mutex<Instant>>| *resumed.lock().unwrap_or_else(PoisonError::into_inner);
-        let began = self.resumed.as_ref().map_or(self.slice_began, read);
-        match self.left.checked_sub(began.elapsed()) {
+        self.resumed.as_ref().map_or(self.slice_began, read)
+    }
+
+    /// Accounts for the slice that ends now, and lets others run if there is time left.
+    fn tick(&mut self) -> UpdateDeadline {
+        match self.left.checked_sub(self.slice_began().elapsed()) {
             None => {
                 self.exhausted = true;
                 UpdateDeadline::Interrupt
@@ -279,6 +355,11 @@ impl TypesHost for State {}
 
 impl LogHost for State {
     fn log(&mut self, level: Level, message: String) {
+        // Before it is cut to size: half a secret would not be recognised.
+        let message = match &self.session {
+            Some(session) => session.about().secrets.redact(message),
+            None => message,
+        };
         self.log.push(level, message);
     }
 }

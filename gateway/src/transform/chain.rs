@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::contract::exports::hookmill::plugin::transformer as guest;
+use super::host::About;
 use super::output;
-use super::{Limits, Plugin};
+use super::{Limits, Plugin, Secrets};
 use crate::delivery::{DeliveryId, Failure, FailureKind, Request, WebhookId};
 use crate::event::Event;
+use crate::kv::Run;
 
 /// A plugin in a chain, with its config.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub struct Recipient<'a> {
     pub metadata: &'a [(String, String)],
     /// The delivery.
     pub delivery: DeliveryId,
+    /// The tenant's secrets, for plugins that may read them.
+    pub secrets: &'a Secrets,
 }
 
 /// What a chain made of an event.
@@ -62,14 +66,15 @@ pub async fn run(
 ) -> Result<Outcome, Box<Failed>> {
     let mut parts: Option<Vec<Request>> = None;
     let mut dropped = String::new();
-    for step in steps {
+    for (step, place) in steps.iter().zip(0..) {
         let inputs = match parts.take() {
             None => vec![None],
             Some(parts) => parts.into_iter().map(Some).collect(),
         };
         let mut outputs = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            match call(event, recipient, step, input.as_ref()).await? {
+        for (input, part) in inputs.into_iter().zip(0..) {
+            let run = Run { delivery: recipient.delivery, step: place, part };
+            match call(event, recipient, step, run, input.as_ref()).await? {
                 Outcome::Forward(made) => {
                     outputs.extend(made.into_iter().map(|made| match &input {
                         Some(before) => output::layered(before, made),
@@ -109,6 +114,7 @@ async fn call(
     event: &Event,
     recipient: Recipient<'_>,
     step: &Step,
+    run: Run,
     before: Option<&Request>,
 ) -> Result<Outcome, Box<Failed>> {
     let plugin = &*step.plugin;
@@ -140,11 +146,18 @@ async fn call(
         config: &step.config,
         extensions: &[],
     };
-    let (answer, log) = plugin.call(guest_event, context).await;
+    let secrets = recipient.secrets.granted(&plugin.grants.secrets);
+    let session = plugin.session(|| About {
+        tenant: Arc::clone(&event.tenant),
+        run,
+        accepted_at: event.accepted_at,
+        secrets: secrets.clone(),
+    });
+    let (answer, log) = plugin.call(guest_event, context, session).await;
     log.emit(&plugin.name, Some((event, recipient.delivery)));
-    let failure = match answer {
+    let mut failure = match answer {
         Ok(Ok(guest::Verdict::Drop(reason))) => {
-            return Ok(Outcome::Drop(format!("{}: {reason}", plugin.name)));
+            return Ok(Outcome::Drop(format!("{}: {}", plugin.name, secrets.redact(reason))));
         }
         Ok(Ok(guest::Verdict::Forward(parts))) => match output::requests(parts, &plugin.limits) {
             Ok(requests) => return Ok(Outcome::Forward(requests)),
@@ -156,6 +169,7 @@ async fn call(
         Ok(Err(guest::Failure::Retry(message))) => Failure::new(FailureKind::PluginError, message),
         Err(failure) => failure,
     };
+    failure.message = secrets.redact(failure.message);
     Err(failed(plugin, failure))
 }
 

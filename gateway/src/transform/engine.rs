@@ -13,6 +13,7 @@ use wasmtime::{Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingA
 
 use super::cache::Cache;
 use super::call::State;
+use super::host::{Services, Turn, Turns};
 use super::{Config, contract};
 
 /// The length of a tick: how often a running call is interrupted to see whether it is over its limit,
@@ -27,7 +28,10 @@ pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
 
 /// Everything that plugins share: nothing of it is visible to them. Cheap to clone.
 #[derive(Clone)]
-pub struct Runtime(Arc<Shared>);
+pub struct Runtime {
+    shared: Arc<Shared>,
+    services: Option<Arc<Services>>,
+}
 
 struct Shared {
     engine: Engine,
@@ -35,6 +39,7 @@ struct Shared {
     cache: Cache,
     config: Config,
     turns: Semaphore,
+    waiting_turns: Turns,
     clock: Arc<Clock>,
 }
 
@@ -64,52 +69,70 @@ impl Runtime {
         let cache = Cache::open(&config.cache_dir, &engine).map_err(EngineError::new)?;
         let clock = Clock::start(engine.weak()).map_err(EngineError::new)?;
         let turns = Semaphore::new(usize::try_from(config.instances).unwrap_or(usize::MAX));
-        Ok(Self(Arc::new(Shared { engine, linker, cache, config, turns, clock })))
+        let waiting_turns = Turns::new(config.instances);
+        let shared = Shared { engine, linker, cache, config, turns, waiting_turns, clock };
+        Ok(Self { shared: Arc::new(shared), services: None })
+    }
+
+    /// The same with something behind the capabilities, for the plugins that are loaded with it. Without, `kv`
+    /// and `http` answer that they are not there.
+    #[must_use]
+    pub fn with_services(self, services: Services) -> Self {
+        Self { services: Some(Arc::new(services)), ..self }
     }
 
     /// The limits of plugins that bring none of their own.
     #[must_use]
     pub fn default_limits(&self) -> &super::Limits {
-        &self.0.config.limits
+        &self.shared.config.limits
     }
 
     /// The most memory any plugin may be granted, in bytes.
     #[must_use]
     pub fn max_memory_bytes(&self) -> usize {
-        self.0.config.max_memory_bytes
+        self.shared.config.max_memory_bytes
     }
 
     /// The largest plugin file that is loaded, in bytes.
     #[must_use]
     pub fn max_file_bytes(&self) -> u64 {
-        self.0.config.max_file_bytes
+        self.shared.config.max_file_bytes
     }
 
     pub(super) fn engine(&self) -> &Engine {
-        &self.0.engine
+        &self.shared.engine
     }
 
     pub(super) fn linker(&self) -> &Linker<State> {
-        &self.0.linker
+        &self.shared.linker
     }
 
     pub(super) fn cache(&self) -> &Cache {
-        &self.0.cache
+        &self.shared.cache
     }
 
     pub(super) fn turns(&self) -> &Semaphore {
-        &self.0.turns
+        &self.shared.turns
+    }
+
+    pub(super) fn services(&self) -> Option<Arc<Services>> {
+        self.services.clone()
+    }
+
+    /// A turn of a call that may wait for something outside.
+    pub(super) async fn waiting_turn(&self, tenant: &Arc<str>) -> Option<Turn> {
+        self.shared.waiting_turns.take(tenant).await
     }
 
     /// Keeps the clock running until the guard is dropped.
     pub(super) fn running(&self) -> Running<'_> {
-        self.0.clock.begin()
+        self.shared.clock.begin()
     }
 }
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("config", &self.0.config).finish_non_exhaustive()
+        f.debug_struct("Runtime").field("config", &self.shared.config).finish_non_exhaustive()
     }
 }
 

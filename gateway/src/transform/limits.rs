@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The limits of one call. Each is a failure of its own kind, recorded with the limit's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Running time; time spent waiting for a turn does not count. Measured in ticks of a
+    /// Running time, and time spent waiting for what was granted; waiting for a turn does not count. Measured in ticks of a
     /// millisecond, so a call may run a tick longer.
     pub time: Duration,
     /// Linear memory, in bytes, all of the plugin's memories together.
@@ -20,6 +20,16 @@ pub struct Limits {
     pub log_lines: usize,
     /// The bytes of log messages that are kept.
     pub log_bytes: usize,
+    /// How often the call may use what was granted to the plugin.
+    pub host_calls: usize,
+    /// The HTTP requests that it may make.
+    pub fetches: usize,
+    /// The bytes of one HTTP request, and of one response.
+    pub fetch_bytes: usize,
+    /// The keys that the plugin may keep for a tenant.
+    pub kv_keys: u64,
+    /// The bytes of those keys and their values.
+    pub kv_bytes: u64,
 }
 
 impl Default for Limits {
@@ -32,6 +42,11 @@ impl Default for Limits {
             headers: 32,
             log_lines: 50,
             log_bytes: 16 << 10,
+            host_calls: 1_000,
+            fetches: 10,
+            fetch_bytes: 1 << 20,
+            kv_keys: 100_000,
+            kv_bytes: 64 << 20,
         }
     }
 }

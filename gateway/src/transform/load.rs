@@ -8,7 +8,8 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 use wit_component::ComponentEncoder;
 
-use super::{Description, Limits, Plugin, Runtime, call, contract};
+use super::host::NotGranted;
+use super::{Capability, Description, Grants, Manifest, Plugin, Runtime, call, contract, host};
 use crate::digest::Digest;
 
 /// The custom section in which the SDK leaves the contract's version.
@@ -33,11 +34,15 @@ impl Runtime {
         &self,
         name: &str,
         bytes: Vec<u8>,
-        limits: Limits,
+        manifest: impl Into<Manifest>,
     ) -> Result<Plugin, LoadError> {
+        let Manifest { limits, grants } = manifest.into();
+        let grants = Arc::new(grants);
         let version = Digest::of(&bytes);
         let runtime = self.clone();
-        let instance = tokio::task::spawn_blocking(move || link(&runtime, version, &bytes))
+        let granted = Granted { plugin: name.to_owned(), grants: Arc::clone(&grants) };
+        let linking = move || link(&runtime, version, &bytes, &granted);
+        let instance = tokio::task::spawn_blocking(linking)
             .await
             .map_err(|error| LoadError(format!("loading it failed: {error}")))??;
         let (described, log) = call::describe(self, &limits, &instance).await;
@@ -49,11 +54,7 @@ impl Runtime {
                 failure.message
             ))
         })?;
-        if let Some(wanted) = described.capabilities.first() {
-            return Err(LoadError(format!(
-                "it cannot work without the capability {wanted:?}, which is not granted"
-            )));
-        }
+        check_capabilities(name, &described.capabilities, &grants)?;
         if described.config_schema.as_ref().is_some_and(|schema| schema.len() > MAX_SCHEMA_BYTES) {
             return Err(LoadError(format!("its config schema is over {MAX_SCHEMA_BYTES} bytes")));
         }
@@ -68,6 +69,7 @@ impl Runtime {
                 config_schema: described.config_schema,
             },
             limits,
+            grants,
             runtime: self.clone(),
             instance,
         })
@@ -86,15 +88,44 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// A plugin's name, and what it was granted.
+struct Granted {
+    plugin: String,
+    grants: Arc<Grants>,
+}
+
 fn link(
     runtime: &Runtime,
     version: Digest,
     bytes: &[u8],
+    granted: &Granted,
 ) -> Result<contract::PluginPre<call::State>, LoadError> {
     let component = compiled(runtime, version, bytes)?;
-    check_interface(runtime, &component)?;
-    let linked = runtime.linker().instantiate_pre(&component).and_then(contract::PluginPre::new);
-    linked.map_err(|error| LoadError(format!("it does not fit the contract: {error:#}")))
+    check_interface(runtime, &component, granted)?;
+    let misfit =
+        |error: wasmtime::Error| LoadError(format!("it does not fit the contract: {error:#}"));
+    let with_grants = host::linker(runtime.linker(), &granted.grants).map_err(misfit)?;
+    let linker = with_grants.as_ref().unwrap_or(runtime.linker());
+    linker.instantiate_pre(&component).and_then(contract::PluginPre::new).map_err(misfit)
+}
+
+/// What a plugin says that it cannot work without has to be granted.
+fn check_capabilities(plugin: &str, named: &[String], grants: &Grants) -> Result<(), LoadError> {
+    for name in named {
+        match Capability::parse(name) {
+            Some(capability) if grants.has(capability) => {}
+            Some(capability) => {
+                let why = NotGranted { plugin, capability };
+                return Err(LoadError(format!("it cannot work without `{name}`, {why}")));
+            }
+            None => {
+                return Err(LoadError(format!(
+                    "it cannot work without `{name}`, which this gateway does not know"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn compiled(runtime: &Runtime, version: Digest, bytes: &[u8]) -> Result<Component, LoadError> {
@@ -172,7 +203,11 @@ fn inspect(bytes: &[u8]) -> Result<Encoding, LoadError> {
 }
 
 /// Names what is missing or too much, in the plugin author's terms.
-fn check_interface(runtime: &Runtime, component: &Component) -> Result<(), LoadError> {
+fn check_interface(
+    runtime: &Runtime,
+    component: &Component,
+    granted: &Granted,
+) -> Result<(), LoadError> {
     let engine = runtime.engine();
     let types = component.component_type();
     if !types.exports(engine).any(|(name, _)| name == TRANSFORMER) {
@@ -187,8 +222,20 @@ fn check_interface(runtime: &Runtime, component: &Component) -> Result<(), LoadE
         // An instance that holds nothing but types needs nothing from the host.
         let just_types = matches!(&item.ty, ComponentItem::ComponentInstance(instance)
             if instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_))));
-        if !provided && !just_types {
-            return Err(LoadError(format!("it imports `{name}`, which is not granted")));
+        if provided || just_types {
+            continue;
+        }
+        match Capability::of_import(name) {
+            Some(capability) if granted.grants.has(capability) => {}
+            Some(capability) => {
+                let why = NotGranted { plugin: &granted.plugin, capability };
+                return Err(LoadError(format!("it imports `{name}`, {why}")));
+            }
+            None => {
+                return Err(LoadError(format!(
+                    "it imports `{name}`, which no gateway gives to a plugin"
+                )));
+            }
         }
     }
     Ok(())

@@ -7,8 +7,12 @@ use super::super::tree::{self, Entries, Value};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../hookmill.example.toml");
-const VARIABLES: &[(&str, &str)] =
-    &[("ACME_KEY", KEY), ("ACME_ORDERS_SECRET", SECRET), ("ACME_ORDERS_TOKEN", "Bearer x")];
+const VARIABLES: &[(&str, &str)] = &[
+    ("ACME_KEY", KEY),
+    ("ACME_CRM_TOKEN", "a token"),
+    ("ACME_ORDERS_SECRET", SECRET),
+    ("ACME_ORDERS_TOKEN", "Bearer x"),
+];
 
 #[test]
 fn its_settings_are_the_defaults() {
