@@ -1,10 +1,12 @@
 //! What the generated code of a plugin calls inside the sandbox. No part of the public interface.
 
+pub(crate) mod host;
+
 use std::marker::PhantomData;
 use std::panic::PanicHookInfo;
 
 use bindings::exports::hookmill::plugin::transformer::Guest;
-use bindings::hookmill::plugin::{log as host, types};
+use bindings::hookmill::plugin::{log as gateway_log, types};
 
 use crate::event::{Context, Event};
 use crate::failure::{Failure, Result};
@@ -16,7 +18,7 @@ use crate::verdict::{Body, HeaderChange, Outgoing, Verdict};
 pub mod bindings {
     wit_bindgen::generate!({
         path: "wit/since-v1.0",
-        world: "plugin",
+        world: "plugin-with-capabilities",
         pub_export_macro: true,
         default_bindings_module: "hookmill_plugin::__guest::bindings",
         disable_run_ctors_once_workaround: true,
@@ -72,13 +74,13 @@ impl<P: Plugin> Guest for Export<P> {
 /// Sends a message to the gateway's log.
 pub(crate) fn log(level: Level, message: &str) {
     let level = match level {
-        Level::Trace => host::Level::Trace,
-        Level::Debug => host::Level::Debug,
-        Level::Info => host::Level::Info,
-        Level::Warn => host::Level::Warn,
-        Level::Error => host::Level::Error,
+        Level::Trace => gateway_log::Level::Trace,
+        Level::Debug => gateway_log::Level::Debug,
+        Level::Info => gateway_log::Level::Info,
+        Level::Warn => gateway_log::Level::Warn,
+        Level::Error => gateway_log::Level::Error,
     };
-    host::log(level, message);
+    gateway_log::log(level, message);
 }
 
 /// Sends a panic's message to the gateway's log: std would lose it here. The trap follows by itself.

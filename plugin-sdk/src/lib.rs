@@ -47,6 +47,13 @@
 //!   to the delivery.
 //! - Its doc comment is the description that the gateway shows; name and version come from `Cargo.toml`.
 //!
+//! # Capabilities
+//!
+//! Beside transforming, a plugin can tell the time ([`clock`]), draw [`random`] numbers, read [`secrets`], keep
+//! keys and values ([`kv`]) and send HTTP requests ([`http`]), each where the operator grants it in the
+//! manifest beside the plugin, `NAME.toml`. Using one is asking for it: the built file imports what is used,
+//! and the gateway refuses a plugin that imports what it was not granted. Nothing has to be declared.
+//!
 //! # Building
 //!
 //! A plugin is a crate with `crate-type = ["cdylib", "rlib"]`, built with plain
@@ -59,10 +66,16 @@
 //! live for one call: freeing does nothing, except for the last block. A plugin that allocates without
 //! bound in a loop should turn it off.
 
+pub mod clock;
 pub mod event;
 pub mod failure;
+pub mod http;
 pub mod json;
+pub mod kv;
 pub mod log;
+pub mod random;
+pub mod secrets;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 pub mod verdict;
 

@@ -2,6 +2,7 @@
 //! and config. A plugin's own tests use it.
 
 mod fixtures;
+pub(crate) mod host;
 pub(crate) mod logs;
 
 use crate::event::{Context, Event};
@@ -10,6 +11,7 @@ use crate::transform::{Transform, fill_in, refuse_empty};
 use crate::verdict::Verdict;
 
 pub use fixtures::fixtures;
+pub use host::Host;
 pub use logs::capture_logs;
 
 /// An event with this payload, to call a transform directly. The other fields have values that a test
@@ -100,7 +102,7 @@ fn run_resolved<'a, Args>(
     context: Context<&'a str>,
 ) -> Result<Verdict> {
     let payload = event.payload;
-    let verdict = refuse_empty(transform.call(event, context)?)?;
+    let verdict = refuse_empty(host::with_host(|| transform.call(event, context))?)?;
     Ok(fill_in(verdict, payload.to_owned()))
 }
 

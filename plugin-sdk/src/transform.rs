@@ -6,7 +6,9 @@ use serde::Deserialize;
 use crate::event::{Context, Event};
 use crate::failure::{Failure, Result};
 use crate::mismatch::mismatch;
-use crate::verdict::{Body, Verdict, no_parts};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::verdict::no_parts;
+use crate::verdict::{Body, Verdict};
 
 /// A function that can be a plugin's transform: one from an [`Event<T>`], or from an [`Event<T>`] and
 /// a [`Context<C>`], to anything that is [`IntoVerdict`].
@@ -111,6 +113,7 @@ pub(crate) fn fill_in(verdict: Verdict, payload: String) -> Verdict {
 }
 
 /// A verdict that forwards nothing is refused, as the gateway does.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn refuse_empty(verdict: Verdict) -> Result<Verdict> {
     match verdict {
         Verdict::Forward(parts) if parts.is_empty() => Err(no_parts()),

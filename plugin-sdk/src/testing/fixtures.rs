@@ -2,6 +2,7 @@
 
 mod diff;
 mod expect;
+mod mocks;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::{fs, io};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::mocks::{Answer, Mocks};
 use crate::event::{Context, Event};
 use crate::transform::Transform;
 
@@ -34,6 +36,11 @@ use crate::transform::Transform;
 /// - `event` has `payload`, and may have `id`, `type`, `tenant`, `timestamp` and `attributes`. The payload
 ///   reaches the transform byte for byte as it is written.
 /// - `context` may have `webhook_id`, `webhook_name`, `webhook_metadata` and `delivery_id`.
+/// - What stands in for the gateway's capabilities, each of which may be left out: `secrets` and `kv` are
+///   objects of strings, `time` is in RFC 3339, and `http` is a list of answers:
+///   `{"method": "GET", "url": "https://…", "status": 200, "headers": {…}, "json": …}`. The method is `GET`,
+///   the status 200 when left out; the body is `json` or `text`; with `"error": message` in place of all
+///   that, the server cannot be reached. A request that no answer is for is not allowed.
 /// - `expect` is one of `{"forward": [part, …]}`, `{"drop": reason}`, `{"invalid": message}` and
 ///   `{"retry": message}`. A part has its body as `json` (compared as values), `text` (compared byte for
 ///   byte) or `bytes` (a list of numbers), and whatever else is not left to the gateway: `content_type`,
@@ -77,9 +84,11 @@ fn check<Args>(transform: &impl Transform<'static, Args>, file: &Path) -> Result
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
     // Kept until the process ends, so that transforms that borrow from the payload can be run too.
     let fixture: Fixture = serde_json::from_str(text.leak()).map_err(|error| error.to_string())?;
-    let Fixture { event, context, config, expect } = fixture;
+    let Fixture { event, context, config, secrets, kv, time, http, expect } = fixture;
     let config = config.map_or("{}", RawValue::get);
-    let outcome = super::run_resolved(transform, event.into_event(), context.into_context(config));
+    let host = Mocks { secrets, kv, time, http }.into_host()?;
+    let (event, context) = (event.into_event(), context.into_context(config));
+    let outcome = host.enter(|| super::run_resolved(transform, event, context));
     expect::compare(&expect, &outcome)
 }
 
@@ -91,6 +100,13 @@ struct Fixture {
     context: ContextFields,
     #[serde(borrow)]
     config: Option<&'static RawValue>,
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    kv: BTreeMap<String, String>,
+    time: Option<String>,
+    #[serde(default)]
+    http: Vec<Answer>,
     expect: serde_json::Value,
 }
 
@@ -167,6 +183,19 @@ mod tests {
     #[should_panic(expected = "-  \"drop\": \"2\"\n+  \"drop\": \"1\"")]
     fn a_fixture_that_does_not_hold_panics_with_the_difference() {
         fixtures(borrowing, "tests/fixtures/differ");
+    }
+
+    fn asking(event: Event<String>) -> crate::Result<Verdict> {
+        let answer = crate::http::Request::get(event.payload).send()?.success()?;
+        let said = answer.header("x-said").unwrap_or_default().to_owned();
+        let count = crate::kv::add("count", 1, None)?;
+        let secret = crate::secrets::require("secret")?;
+        Ok(Verdict::drop(format!("{said} {count} {secret} {}", crate::clock::now())))
+    }
+
+    #[test]
+    fn a_fixture_stands_in_for_the_gateway() {
+        fixtures(asking, "tests/fixtures/mocks");
     }
 
     #[test]

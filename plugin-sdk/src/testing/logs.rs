@@ -29,7 +29,6 @@ pub fn capture_logs<T>(run: impl FnOnce() -> T) -> (T, Vec<(Level, String)>) {
 }
 
 /// Keeps a message that is being captured, and writes any other to standard error.
-#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn emit(level: Level, message: &str) {
     CAPTURED.with_borrow_mut(|captured| match captured {
         Some(messages) => messages.push((level, message.to_owned())),
@@ -37,7 +36,6 @@ pub(crate) fn emit(level: Level, message: &str) {
     });
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 #[expect(clippy::print_stderr, reason = "the log of a native run is standard error")]
 fn write(level: Level, message: &str) {
     let level = match level {
