@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use hookmill_tests::workspace;
 
 /// What every module may name.
-const GROUND: &[&str] = &["event", "delivery", "digest", "telemetry", "shutdown"];
+const GROUND: &[&str] = &["event", "delivery", "kv", "digest", "telemetry", "shutdown"];
 
 /// Each module of the gateway, with what it may import beside the ground. A stage imports no other stage.
 const MODULES: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("delivery", &[]),
+    ("kv", &["delivery"]),
     ("digest", &[]),
     ("telemetry", &[]),
     ("shutdown", &[]),
@@ -72,6 +73,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("reqwest", &["deliver"]),
     ("rustls", &["deliver"]),
     ("rusqlite", &["record"]),
+    ("ring", &["record"]),
     ("notify", &["reload"]),
     ("arc_swap", &["snapshot"]),
     ("toml", &["config"]),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hookmill_tests::{Gateway, Receiver, workspace};
+use hookmill_tests::{Gateway, Receiver, Reply, workspace};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -38,6 +38,72 @@ async fn line_items() {
     check("line-items").await;
 }
 
+#[tokio::test]
+async fn dedupe() {
+    check("dedupe").await;
+    let receiver = Receiver::start().await;
+    let webhook = receiver.webhook("it").plugins(&[("dedupe", json!({ "key": "/id" }))]);
+    let gateway = Gateway::new()
+        .manifest("dedupe", &manifest("dedupe"))
+        .plugin("dedupe")
+        .webhook(webhook)
+        .start()
+        .await;
+    let mut reasons = Vec::new();
+    for order in ["o_1", "o_2", "o_1"] {
+        let id = gateway.send("order.paid", json!({ "id": order })).await;
+        let deliveries = gateway.settled(&id).await;
+        reasons.push(deliveries[0]["reason"].clone());
+    }
+    let first = receiver.received()[0].id().to_owned();
+    let reason = format!("dedupe: repeats {first}: the same /id");
+    assert_eq!(reasons, [Value::Null, Value::Null, json!(reason)]);
+    assert_eq!(receiver.received().len(), 2);
+}
+
+#[tokio::test]
+async fn enrich() {
+    check("enrich").await;
+    let crm = Receiver::answering(|request, _| match request.target.as_str() {
+        "/v1/customers/7" => Reply { body: r#"{"name":"Ada"}"#.to_owned(), ..Reply::status(200) },
+        _ => Reply::status(404),
+    })
+    .await;
+    let receiver = Receiver::start().await;
+    let config = json!({
+        "url": crm.url("/v1/customers/{id}"), "id": "/customer", "into": "crm", "token": "crm_token"
+    });
+    let webhook = receiver.webhook("it").plugins(&[("enrich", config)]);
+    let manifest = manifest("enrich").replace("https://crm.example.com", &crm.url(""));
+    let gateway = Gateway::new()
+        .manifest("enrich", &manifest)
+        .plugin("enrich")
+        .tenant_setting("secrets = { crm_token = \"hunter2-hunter2\" }")
+        .webhook(webhook)
+        .start()
+        .await;
+    for (customer, expected) in
+        [(7, json!({ "customer": 7, "crm": { "name": "Ada" } })), (8, json!({ "customer": 8 }))]
+    {
+        let id = gateway.send("order.paid", json!({ "customer": customer })).await;
+        gateway.settled(&id).await;
+        let received = receiver.received();
+        let request = received.iter().find(|request| request.id() == id).unwrap();
+        assert_eq!(request.json(), expected);
+    }
+    let asked = crm.received();
+    assert_eq!(asked.len(), 2);
+    assert!(asked.iter().all(|it| it.header("authorization") == "Bearer hunter2-hunter2"));
+}
+
+/// The manifest that a plugin's README shows; empty when it needs none.
+fn manifest(plugin: &str) -> String {
+    let readme = workspace().join("plugins").join(plugin).join("README.md");
+    let text = fs::read_to_string(readme).unwrap();
+    let shown = text.split("```toml").nth(1).and_then(|rest| rest.split("```").next());
+    shown.unwrap_or_default().to_owned()
+}
+
 /// Sends each fixture's event to a webhook with the fixture's config, and compares what arrives.
 async fn check(plugin: &str) {
     let fixtures = fixtures(&workspace().join("plugins").join(plugin).join("fixtures"));
@@ -46,12 +112,20 @@ async fn check(plugin: &str) {
         let receiver = Receiver::start().await;
         let config = fixture.get("config").cloned().unwrap_or(json!({}));
         let webhook = receiver.webhook("it").plugins(&[(plugin, config)]).set("retry", &json!([]));
-        let gateway = Gateway::new().plugin(plugin).webhook(webhook).start().await;
-        // A fixture may be of another tenant; what it expects of one is checked natively.
+        // A fixture may be of another tenant, or stand in for stores and servers; what it expects of those
+        // is checked natively.
         let event = &fixture["event"];
-        if event.get("tenant").is_some_and(|tenant| tenant != "acme") {
+        let stands_in =
+            ["secrets", "kv", "time", "http"].iter().any(|it| fixture.get(it).is_some());
+        if stands_in || event.get("tenant").is_some_and(|tenant| tenant != "acme") {
             continue;
         }
+        let gateway = Gateway::new()
+            .manifest(plugin, &manifest(plugin))
+            .plugin(plugin)
+            .webhook(webhook)
+            .start()
+            .await;
         let answer = gateway.request(submission(event, &payload), &[]).await.unwrap();
         assert_eq!(answer.status, 202, "{plugin}/{name}: {}", answer.body);
         let id = answer.body["events"][0]["id"].as_str().unwrap();

@@ -71,6 +71,13 @@ impl Gateway {
         self
     }
 
+    /// The same with a manifest beside a plugin.
+    #[must_use]
+    pub fn manifest(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.plugins().join(&format!("{name}.toml")), text).unwrap();
+        self
+    }
+
     /// The same with a webhook of the tenant `acme`.
     #[must_use]
     pub fn webhook(mut self, webhook: Webhook) -> Self {
