@@ -98,11 +98,6 @@ fn every_setting_arrives_where_it_belongs() {
         headers = 0
         log_lines = 13
         log_bytes = "0 B"
-        host_calls = 14
-        fetches = 15
-        fetch_bytes = "16 KiB"
-        kv_keys = 17
-        kv_bytes = "18 KiB"
         "#,
     );
     assert_eq!(config.ingest.listen.to_string(), "[::1]:0");
@@ -136,11 +131,24 @@ fn every_setting_arrives_where_it_belongs() {
         headers: 0,
         log_lines: 13,
         log_bytes: 0,
+        ..transform::Limits::default()
+    };
+    assert_eq!(config.transform.limits, limits);
+}
+
+#[test]
+fn every_limit_of_what_is_granted_arrives() {
+    let config = parse(
+        "[plugins.limits]\nhost_calls = 14\nfetches = 15\nfetch_bytes = \"16 KiB\"\n\
+         kv_keys = 17\nkv_bytes = \"18 KiB\"",
+    );
+    let limits = transform::Limits {
         host_calls: 14,
         fetches: 15,
         fetch_bytes: 16 << 10,
         kv_keys: 17,
         kv_bytes: 18 << 10,
+        ..transform::Limits::default()
     };
     assert_eq!(config.transform.limits, limits);
 }

@@ -33,11 +33,11 @@ impl Host for State {
         ttl_seconds: Option<u64>,
     ) -> Outcome<bool> {
         let operation = Operation::SetIfAbsent(Entry { value, ttl_seconds });
-        self.operate(key, operation, changed).await
+        self.operate(key, operation, |answer| changed(&answer)).await
     }
 
     async fn delete(&mut self, key: String) -> Outcome<bool> {
-        self.operate(key, Operation::Delete, changed).await
+        self.operate(key, Operation::Delete, |answer| changed(&answer)).await
     }
 
     async fn add(&mut self, key: String, delta: i64, ttl_seconds: Option<u64>) -> Outcome<i64> {
@@ -49,9 +49,9 @@ impl Host for State {
     }
 }
 
-fn changed(answer: Answer) -> Option<bool> {
+fn changed(answer: &Answer) -> Option<bool> {
     match answer {
-        Answer::Changed(changed) => Some(changed),
+        Answer::Changed(changed) => Some(*changed),
         _ => None,
     }
 }

@@ -36,9 +36,9 @@ enum Step {
     /// Posts the results so far, and fails for now unless the server takes them.
     Report(String),
     /// The same step so many times; the last result counts.
-    Repeat(usize, Box<Step>),
+    Repeat(usize, Box<Self>),
     /// Fails for now unless the step's result is this.
-    Expect(Box<Step>, Value),
+    Expect(Box<Self>, Value),
     Log(String),
     Retry(String),
     Drop(String),
