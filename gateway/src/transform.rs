@@ -1,11 +1,13 @@
 //! The transform stage: runs an event through a chain of plugins, each call in a fresh sandbox.
 //!
-//! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `call` runs one call under
-//! its limits; `output` checks what came back; `chain` strings calls together.
+//! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `compile` does so in child
+//! processes, and `cache` keeps what they made; `call` runs one call under its limits; `output` checks what
+//! came back; `chain` strings calls together.
 
 mod cache;
 mod call;
 mod chain;
+mod compile;
 mod engine;
 mod limits;
 mod load;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 
 pub use self::chain::{Failed, Outcome, Recipient, Step, run};
+pub use self::compile::{Bounds, COMMAND, Compilation, Compiler, compile_stdin};
 pub use self::engine::{EngineError, Runtime};
 pub use self::limits::Limits;
 pub use self::load::LoadError;
@@ -35,6 +38,8 @@ pub struct Config {
     pub max_memory_bytes: usize,
     /// Where compiled plugins are kept. Only the gateway may write there: it is native code.
     pub cache_dir: PathBuf,
+    /// How plugins are compiled.
+    pub compilation: Compilation,
 }
 
 /// The contract with plugins, from the WIT world that the SDK uses too.
@@ -57,6 +62,8 @@ pub struct Plugin {
     limits: Limits,
     runtime: Runtime,
     instance: contract::PluginPre<call::State>,
+    /// Keeps the code that it runs from in the cache.
+    _compiled: Option<cache::Hold>,
 }
 
 impl Plugin {
