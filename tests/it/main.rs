@@ -18,6 +18,10 @@ mod hostile;
 mod containment;
 /// Plugins that change on disk while events flow.
 mod reload;
+/// Plugin files as people, editors and systems write, replace and break them.
+mod reload_files;
+/// Compiling: bounded, kept, and no delay for others.
+mod compiling;
 /// Processes that are killed or told to stop.
 mod crash;
 /// What the configuration and the command line say.
