@@ -14,7 +14,9 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookmill::delivery::{DeliveryId, WebhookId};
 use hookmill::event::{Event, EventId, EventType};
-use hookmill::transform::{self, Config, Limits, Plugin, Recipient, Runtime, Secrets, Step};
+use hookmill::transform::{
+    self, Compilation, Config, Limits, Plugin, Recipient, Runtime, Secrets, Step,
+};
 use hookmill_plugin::testing;
 use jiff::Timestamp;
 use order_summary::order_summary;
@@ -71,6 +73,7 @@ async fn load() -> Plugin {
         limits: Limits::default(),
         max_memory_bytes: 64 << 20,
         cache_dir: std::env::temp_dir().join("hookmill-bench-cache"),
+        compilation: Compilation::default(),
     };
     let runtime = Runtime::new(config).unwrap();
     runtime.load("order-summary", bytes, Limits::default()).await.unwrap()

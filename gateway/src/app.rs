@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,6 +44,7 @@ fn app_error(error: impl fmt::Display) -> AppError {
 pub async fn serve(path: &Path, environment: &Environment) -> Result<(), AppError> {
     let config = Config::load(path, environment).map_err(app_error)?;
     telemetry::start(&config.telemetry);
+    raise_file_limit();
     let grace = config.shutdown.grace;
     let mut terminate = signal(SignalKind::terminate()).map_err(app_error)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(app_error)?;
@@ -60,6 +62,16 @@ pub async fn serve(path: &Path, environment: &Environment) -> Result<(), AppErro
         tracing::warn!("the grace is over; what is under way is delivered after the next start");
     }
     Ok(())
+}
+
+/// Allows this process as many open files as it may have: each loaded plugin and each connection needs one, and
+/// the usual limit of 1024 is there for programs of another time.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Builds and starts everything; the drain is shared by all that has to finish.
@@ -152,6 +164,12 @@ pub async fn check(path: &Path, environment: &Environment) -> Result<Report, App
     }
     for (key, rejection) in reloader.rejections() {
         report.problems.push(format!("plugin {key} in {}: {}", dir.display(), rejection.reason));
+    }
+    for problem in reloader.problems() {
+        report.problems.push(problem);
+    }
+    for key in reloader.loading() {
+        report.problems.push(format!("plugin {key} in {} takes long to load", dir.display()));
     }
     for (plugin, webhook) in current.load().missing_plugins() {
         report.problems.push(format!(

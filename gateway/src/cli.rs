@@ -4,6 +4,7 @@
 //! output, what went wrong to standard error. Exit codes: 0 for success, 1 for failure, 2 for a command
 //! line that cannot be read.
 
+mod compile;
 mod duration;
 mod layout;
 mod listen;
@@ -14,6 +15,8 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::transform;
 
 /// A webhook gateway that runs WebAssembly plugins.
 ///
@@ -38,6 +41,8 @@ enum Command {
     Check(serve::CheckArgs),
     Send(Box<send::Args>),
     Listen(listen::Args),
+    #[command(name = transform::COMMAND, hide = true)]
+    CompilePlugin(compile::Args),
 }
 
 /// Runs the command that this process was started with.
@@ -52,6 +57,9 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    if let Command::CompilePlugin(args) = &cli.command {
+        return compile::run(args);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return terminal::fail(&format!("the runtime cannot start: {error}")),
@@ -62,6 +70,7 @@ pub fn run() -> ExitCode {
             Command::Check(args) => serve::check(args.config).await,
             Command::Send(args) => send::run(*args).await,
             Command::Listen(args) => listen::run(args).await,
+            Command::CompilePlugin(args) => compile::run(&args),
         }
     })
 }

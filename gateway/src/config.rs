@@ -36,13 +36,14 @@ use std::time::Duration;
 
 pub use self::environment::Environment;
 pub use self::errors::Errors;
+pub use self::values::{check_plugin_name, check_tenant_name};
 
 use self::reader::Reader;
 use self::section::Section;
 use self::tenants::{Surroundings, tenants};
 use self::values::{
-    DAY, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, choice, count, duration, flag, host, network,
-    non_empty, parsed, show_size, size, socket_address,
+    DAY, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, SECOND, choice, count, duration, flag, host,
+    network, non_empty, parsed, show_size, size, socket_address,
 };
 use crate::snapshot::TenantDefinition;
 use crate::{deliver, ingest, pipeline, record, reload, shutdown, telemetry, transform};
@@ -255,6 +256,7 @@ fn plugins(
     const MAX_MEMORY_BYTES: usize = 64 << 20;
     const SETTLE: Duration = Duration::from_millis(50);
     const POLL: Duration = Duration::from_secs(5);
+    const START_WAIT: Duration = MINUTE;
 
     // A memory of 32-bit WebAssembly ends at 4 GiB.
     let max_memory_bytes = section
@@ -267,13 +269,32 @@ fn plugins(
         limits: section.section("limits", |section| limits(section, &default, max_memory_bytes)),
         max_memory_bytes,
         cache_dir,
+        compilation: compilation(section),
     };
     let reload = reload::Config {
         plugins_dir,
+        watch: section.optional("watch", flag).unwrap_or(true),
         settle: section.optional("settle", duration(Duration::ZERO..=MINUTE)).unwrap_or(SETTLE),
         poll: section.optional("poll", duration(100 * MILLISECOND..=HOUR)).unwrap_or(POLL),
+        start_wait: section
+            .optional("start_wait", duration(Duration::ZERO..=HOUR))
+            .unwrap_or(START_WAIT),
     };
     (transform, reload)
+}
+
+fn compilation(section: &mut Section<'_>) -> transform::Compilation {
+    let default = transform::Compilation::default();
+    transform::Compilation {
+        by: transform::Compiler::this_program(),
+        time: section.optional("compile_time", duration(SECOND..=HOUR)).unwrap_or(default.time),
+        memory_bytes: section
+            .optional("compile_memory_bytes", size(64 * MIB..=1024 * GIB))
+            .unwrap_or(default.memory_bytes),
+        cache_bytes: section
+            .optional("cache_bytes", size(0..=1024 * GIB))
+            .unwrap_or(default.cache_bytes),
+    }
 }
 
 fn limits(

@@ -4,37 +4,56 @@
 //! A plugin is `NAME.wasm` in the folder, for all tenants, or in `TENANT/`, for one; `NAME.toml` beside it
 //! sets its limits. Whatever happens to the files, a plugin that works stays until another one has shown
 //! that it works too.
+//!
+//! `watch` says when to look; `folder` and `stamp` see what is there; `entry` decides what to do about each
+//! name; `loading` does it, for several at once.
 
 mod declared;
+mod entry;
 mod folder;
+mod loading;
+mod stamp;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::parse_manifest;
-use crate::digest::Digest;
-use crate::snapshot::{Current, PluginKey, PluginSet};
+use self::entry::{Entry, Task};
+use self::folder::Listing;
+use self::loading::{Done, Loads, Outcome};
+use crate::snapshot::{Current, PluginKey, PluginSet, PluginStatuses, Rejection};
 use crate::transform::{Plugin, Runtime};
-use folder::{FileState, Found};
 
 pub use self::declared::Declared;
 pub use self::watch::run;
+
+/// How long a scan waits for files that keep changing.
+const RESTLESS_WAIT: Duration = Duration::from_secs(2);
+
+/// How often a scan says what it waits for.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// The most names that one message lists.
+const MAX_NAMES: usize = 10;
 
 /// What is watched, and how.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The folder of the plugins.
     pub plugins_dir: PathBuf,
+    /// Whether the system is asked to report changes. Network file systems report none.
+    pub watch: bool,
     /// How long a file must stay unchanged before it is read: a copy under way is not a plugin yet.
     pub settle: Duration,
     /// How often the folder is scanned even without a notification, which network file systems
     /// do not send.
     pub poll: Duration,
+    /// How long a scan waits for plugins that take long to load.
+    pub start_wait: Duration,
 }
 
 /// Knows what was in the folder when it last looked, and what came of it.
@@ -43,185 +62,257 @@ pub struct Reloader {
     config: Config,
     runtime: Runtime,
     entries: BTreeMap<PluginKey, Entry>,
-}
-
-/// A name in the folder.
-#[derive(Debug, Default)]
-struct Entry {
-    /// The files as they were when they were last read.
-    seen: Option<FileState>,
-    /// What runs under this name, with the hash of its manifest.
-    loaded: Option<(Arc<Plugin>, Digest)>,
-    /// The content that was last refused, so that each is reported once.
-    rejected: Option<Rejection>,
-    /// It was reported that the file is gone although webhooks use the plugin.
-    missed: bool,
-}
-
-/// A file that is not run, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    /// The hash of the file's content, and of its manifest.
-    content: (Digest, Digest),
-    /// Why.
-    pub reason: String,
+    loads: Loads,
+    /// What is wrong with the folder itself, so that each is said once.
+    wrong: BTreeMap<PathBuf, String>,
+    /// The folders that plugins can be in.
+    folders: BTreeSet<PathBuf>,
+    /// Whether other plugins are loaded than the snapshot has.
+    plugins_changed: bool,
+    /// Whether there is other news of the files than the snapshot has.
+    statuses_changed: bool,
 }
 
 impl Reloader {
     /// A reloader that has not looked yet.
     #[must_use]
     pub fn new(config: Config, runtime: Runtime) -> Self {
-        Self { config, runtime, entries: BTreeMap::new() }
+        let folders = BTreeSet::from([config.plugins_dir.clone()]);
+        Self {
+            config,
+            runtime,
+            entries: BTreeMap::new(),
+            loads: Loads::new(),
+            wrong: BTreeMap::new(),
+            folders,
+            plugins_changed: false,
+            statuses_changed: false,
+        }
     }
 
-    /// What it watches.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Brings the snapshot up to date with the folder. Returns when the folder holds nothing new.
+    /// Brings the snapshot up to date with the folder. Returns when the folder holds nothing new, or when
+    /// that takes longer than it should: what is still being loaded then goes on.
     pub async fn scan(&mut self, current: &Current) {
+        let began = Instant::now();
+        let deadline = began + self.config.start_wait;
+        let mut next_look = began;
+        let mut next_word = began + SLOW;
         loop {
-            let Some(found) = self.look().await else {
-                return;
-            };
-            self.forget_removed(&found, current);
-            let changed: Vec<_> =
-                found.into_iter().filter(|(key, found)| self.is_new(key, found)).collect();
-            if changed.is_empty() {
-                return;
+            let now = Instant::now();
+            if now >= next_look {
+                next_look = self.look(current).await;
             }
-            tokio::time::sleep(self.config.settle).await;
-            let Some(again) = self.look().await else {
-                return;
-            };
-            for (key, found) in changed {
-                // What still changes is looked at again in the next round.
-                if again.get(&key).is_some_and(|again| again.state == found.state) {
-                    self.read(key, &found, current).await;
-                }
+            if self.has_settled(now) {
+                break;
+            }
+            if now >= deadline {
+                let plugins = self.slow();
+                tracing::warn!(plugins, "these plugins take long to load; they run once they are");
+                break;
+            }
+            if now >= next_word {
+                let plugins = self.slow();
+                tracing::info!(plugins, "waiting for plugins that are being loaded");
+                next_word = now + SLOW;
+            }
+            tokio::select! {
+                () = self.ended() => {}
+                () = tokio::time::sleep_until(next_look.min(deadline).min(next_word)) => {}
             }
         }
+        self.publish(current);
     }
 
     /// The files that are not run, and why.
     pub fn rejections(&self) -> impl Iterator<Item = (&PluginKey, &Rejection)> {
-        self.entries.iter().filter_map(|(key, entry)| Some((key, entry.rejected.as_ref()?)))
+        self.entries.iter().filter_map(|(key, entry)| Some((key, entry.rejection()?)))
+    }
+
+    /// What is wrong in the folder beside that: what can be no plugin, and folders that cannot be read.
+    pub fn problems(&self) -> impl Iterator<Item = String> {
+        self.wrong.iter().map(|(path, problem)| format!("{}: {problem}", path.display()))
     }
 
     /// The plugins that are loaded.
     pub fn loaded(&self) -> impl Iterator<Item = (&PluginKey, &Arc<Plugin>)> {
-        self.entries.iter().filter_map(|(key, entry)| Some((key, &entry.loaded.as_ref()?.0)))
+        self.entries.iter().filter_map(|(key, entry)| Some((key, entry.loaded()?)))
     }
 
-    async fn look(&self) -> Option<BTreeMap<PluginKey, Found>> {
+    /// The plugins that are still being loaded.
+    pub fn loading(&self) -> impl Iterator<Item = &PluginKey> {
+        self.entries.iter().filter(|(_, entry)| entry.is_loading()).map(|(key, _)| key)
+    }
+
+    /// Looks into the folder, and begins to load what has changed and come to rest. Says when to look again
+    /// at the latest.
+    async fn look(&mut self, current: &Current) -> Instant {
         let dir = self.config.plugins_dir.clone();
-        let listed = tokio::task::spawn_blocking(move || folder::list(&dir)).await;
-        match listed.map_err(std::io::Error::other).flatten() {
-            Ok(found) => Some(found),
+        let listed = self.runtime.aside(move || folder::list(&dir)).await.flatten();
+        let now = Instant::now();
+        let poll = now + self.config.poll;
+        let listing = match listed {
+            Ok(listing) => listing,
             Err(error) => {
-                let dir = self.config.plugins_dir.display();
-                tracing::warn!(%error, "the plugins folder {dir} cannot be read; plugins stay as they are");
+                let problem = format!("cannot be read, so plugins stay as they are: {error}");
+                let dir = self.config.plugins_dir.clone();
+                self.complain(BTreeMap::from([(dir, problem)]));
+                return poll;
+            }
+        };
+        self.sight(listing, now);
+        let keys: Vec<_> = self.entries.keys().cloned().collect();
+        let next = keys.into_iter().filter_map(|key| self.act(&key, now, current)).min();
+        next.map_or(poll, |next| next.min(poll))
+    }
+
+    /// Takes note of what is in the folder, and of what is there no more.
+    fn sight(&mut self, listing: Listing, now: Instant) {
+        let Listing { mut found, tenants, unreadable, misnamed: mut wrong } = listing;
+        for (key, entry) in &mut self.entries {
+            let tenant = key.tenant.as_ref();
+            // What cannot be seen may still be there.
+            if !tenant.is_some_and(|tenant| unreadable.contains_key(tenant)) {
+                entry.sight(found.remove(key), now);
+            }
+        }
+        for (key, found) in found {
+            self.entries.entry(key).or_insert_with(|| Entry::new(now)).sight(Some(found), now);
+        }
+        for (tenant, error) in &unreadable {
+            if let Some(folder) = tenants.get(tenant) {
+                let problem = format!("cannot be read, so its plugins stay as they are: {error}");
+                wrong.insert(folder.clone(), problem);
+            }
+        }
+        self.folders = tenants.into_values().collect();
+        self.folders.insert(self.config.plugins_dir.clone());
+        self.complain(wrong);
+    }
+
+    /// Says what is wrong in the folder unless it was said before.
+    fn complain(&mut self, wrong: BTreeMap<PathBuf, String>) {
+        for (path, problem) in &wrong {
+            if self.wrong.get(path) != Some(problem) {
+                tracing::warn!(problem, "{}", path.display());
+            }
+        }
+        self.wrong = wrong;
+    }
+
+    /// Does what is to be done about a name; says when there is something to do again.
+    fn act(&mut self, key: &PluginKey, now: Instant, current: &Current) -> Option<Instant> {
+        let entry = self.entries.get_mut(key)?;
+        entry.complain_if_restless(key, now);
+        match entry.task(self.config.settle, now) {
+            Task::Wait(until) => until,
+            Task::Load(files, known) => {
+                let load = self.loads.begin(&self.runtime, key, (*files).clone(), known);
+                entry.begin(&files, load);
+                self.statuses_changed = true;
+                None
+            }
+            Task::Forget => {
+                self.forget(key, current);
                 None
             }
         }
     }
 
-    fn is_new(&self, key: &PluginKey, found: &Found) -> bool {
-        self.entries.get(key).and_then(|entry| entry.seen.as_ref()) != Some(&found.state)
-    }
-
-    /// Forgets plugins whose files are gone, unless webhooks still use them.
-    fn forget_removed(&mut self, found: &BTreeMap<PluginKey, Found>, current: &Current) {
-        let gone: Vec<_> =
-            self.entries.keys().filter(|key| !found.contains_key(key)).cloned().collect();
-        for key in gone {
-            let users = current.load().users_of(&key);
-            let Some(entry) = self.entries.get_mut(&key) else {
-                continue;
-            };
-            entry.seen = None;
-            entry.rejected = None;
-            if entry.loaded.is_some() && !users.is_empty() {
-                if !std::mem::replace(&mut entry.missed, true) {
-                    let users = users.join(", ");
-                    tracing::warn!(plugin = %key, users, "the file is gone; the webhooks that use it keep the loaded plugin");
-                }
-                continue;
-            }
-            let was_loaded = entry.loaded.is_some();
-            self.entries.remove(&key);
-            if was_loaded {
-                tracing::info!(plugin = %key, "plugin removed");
-                self.publish(current);
-            }
-        }
-    }
-
-    /// Reads a file that has come to rest, and runs it from now on if it can be run.
-    async fn read(&mut self, key: PluginKey, found: &Found, current: &Current) {
-        let began = Instant::now();
-        let limit = self.runtime.max_file_bytes();
-        let files = found.clone();
-        let read = tokio::task::spawn_blocking(move || folder::read(&files, limit)).await;
-        let entry = self.entries.entry(key.clone()).or_default();
-        entry.missed = false;
-        let (bytes, manifest) = match read.map_err(std::io::Error::other).flatten() {
-            Ok(Some(content)) => content,
-            // It changed while it was read, and is looked at again.
-            Ok(None) => return,
-            Err(error) => {
-                entry.seen = Some(found.state.clone());
-                let content = (Digest::of(b""), Digest::of(b""));
-                return reject(&key, entry, Rejection { content, reason: error.to_string() });
-            }
+    /// Forgets a plugin whose file is gone, unless webhooks still use it.
+    fn forget(&mut self, key: &PluginKey, current: &Current) {
+        let users = current.load().users_of(key);
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
         };
-        entry.seen = Some(found.state.clone());
-        let content = (Digest::of(&bytes), Digest::of(manifest.as_bytes()));
-        let same =
-            |(plugin, manifest): &(Arc<Plugin>, Digest)| (plugin.version(), *manifest) == content;
-        if entry.loaded.as_ref().is_some_and(same) {
-            entry.rejected = None;
+        if entry.loaded().is_some() && !users.is_empty() {
+            self.statuses_changed |= entry.miss(key, &users);
             return;
         }
-        let loaded = match parse_manifest(
-            &manifest,
-            self.runtime.default_limits(),
-            self.runtime.max_memory_bytes(),
-        ) {
-            Ok(limits) => {
-                self.runtime.load(&key.name, bytes, limits).await.map_err(|error| error.to_string())
+        entry.called_off();
+        self.statuses_changed = true;
+        if entry.loaded().is_some() {
+            tracing::info!(plugin = %key, "plugin removed");
+            self.plugins_changed = true;
+        }
+        self.entries.remove(key);
+    }
+
+    /// Waits until a load has ended, and takes what came of all that have. Nothing is lost when it is dropped.
+    async fn ended(&mut self) {
+        let mut ended = self.loads.next().await;
+        loop {
+            if let Some(done) = ended {
+                self.take(done);
             }
-            Err(errors) => Err(format!("its {}.toml is wrong: {errors}", key.name)),
+            ended = self.loads.try_next();
+            if ended.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Takes what came of a load: from now on the new plugin runs, or the old one goes on.
+    fn take(&mut self, done: Done) {
+        let Done { id, key, began, outcome } = done;
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
         };
-        match loaded {
-            Err(reason) => reject(&key, entry, Rejection { content, reason }),
-            Ok(plugin) => {
-                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if !entry.end(id) {
+            // A newer load was begun, or the file is gone.
+            return;
+        }
+        self.statuses_changed = true;
+        match outcome {
+            Outcome::Changed => entry.changed(Instant::now()),
+            Outcome::Same(hashes) => {
+                tracing::debug!(plugin = %key, "the files hold what they held before");
+                entry.same(hashes);
+            }
+            Outcome::Refused(refused) => entry.refuse(&key, refused),
+            Outcome::Loaded(hashes, plugin) => {
                 let version = plugin.version().short();
-                let replaced = entry.loaded.as_ref().map(|(old, _)| old.version().short());
-                entry.rejected = None;
-                entry.loaded = Some((Arc::new(plugin), content.1));
-                self.publish(current);
+                let replaced = entry.load(hashes, plugin);
+                let replaced = replaced.map(|old| old.version().short());
+                self.plugins_changed = true;
+                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(plugin = %key, version, replaced, took_ms, "plugin loaded");
             }
         }
     }
 
-    fn publish(&self, current: &Current) {
-        let plugins: PluginSet =
-            self.loaded().map(|(key, plugin)| (key.clone(), Arc::clone(plugin))).collect();
-        current.store(current.load().with_plugins(plugins));
+    /// Swaps the snapshot if anything has changed.
+    fn publish(&mut self, current: &Current) {
+        let plugins_changed = std::mem::take(&mut self.plugins_changed);
+        if !std::mem::take(&mut self.statuses_changed) && !plugins_changed {
+            return;
+        }
+        let statuses: PluginStatuses =
+            Arc::new(self.entries.iter().map(|(key, it)| (key.clone(), it.status())).collect());
+        let mut snapshot = current.load().with_statuses(statuses);
+        if plugins_changed {
+            let loaded = self.loaded().map(|(key, plugin)| (key.clone(), Arc::clone(plugin)));
+            snapshot = snapshot.with_plugins(loaded.collect::<PluginSet>());
+        }
+        current.store(snapshot);
     }
-}
 
-/// Keeps what runs, and reports the new content once.
-fn reject(key: &PluginKey, entry: &mut Entry, rejection: Rejection) {
-    let known = entry.rejected.as_ref() == Some(&rejection);
-    if !known {
-        let kept = entry.loaded.as_ref().map(|(plugin, _)| plugin.version().short());
-        tracing::warn!(plugin = %key, kept, reason = rejection.reason, "plugin rejected");
+    /// Whether all that was seen is read and loaded, but for files that keep changing.
+    fn has_settled(&self, now: Instant) -> bool {
+        let patience = self.config.settle + RESTLESS_WAIT;
+        let waits = |entry: &Entry| entry.unread_for(now).is_some_and(|since| since < patience);
+        self.loads.is_empty() && !self.entries.values().any(waits)
     }
-    entry.rejected = Some(rejection);
+
+    /// The names of plugins that are waited for, for people.
+    fn slow(&self) -> String {
+        let waits =
+            |entry: &Entry| entry.is_loading() || entry.unread_for(Instant::now()).is_some();
+        let slow: Vec<_> = self.entries.iter().filter(|(_, entry)| waits(entry)).collect();
+        let names: Vec<_> = slow.iter().take(MAX_NAMES).map(|(key, _)| key.to_string()).collect();
+        let names = names.join(", ");
+        match slow.len().saturating_sub(MAX_NAMES) {
+            0 => names,
+            more => format!("{names} and {more} more"),
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 mod definition;
 mod plugins;
+mod status;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,12 +20,14 @@ use crate::transform::{Secrets, Step};
 
 pub use self::definition::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
 pub use self::plugins::{PluginKey, PluginSet};
+pub use self::status::{PluginStatus, PluginStatuses, Rejection};
 
 /// Tenants, webhooks and plugins at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     declared: Arc<Declared>,
     plugins: PluginSet,
+    statuses: PluginStatuses,
 }
 
 #[derive(Debug, Default)]
@@ -88,25 +91,38 @@ impl Snapshot {
     /// Compiles what is declared, with these plugins.
     #[must_use]
     pub fn new(tenants: Vec<TenantDefinition>, plugins: PluginSet) -> Self {
-        Self { declared: Arc::new(Declared::compile(tenants)), plugins }
+        let statuses = PluginStatuses::default();
+        Self { declared: Arc::new(Declared::compile(tenants)), plugins, statuses }
     }
 
     /// The same plugins with other declarations.
     #[must_use]
     pub fn with_tenants(&self, tenants: Vec<TenantDefinition>) -> Self {
-        Self::new(tenants, self.plugins.clone())
+        Self { declared: Arc::new(Declared::compile(tenants)), ..self.clone() }
     }
 
     /// The same declarations with other plugins.
     #[must_use]
     pub fn with_plugins(&self, plugins: PluginSet) -> Self {
-        Self { declared: Arc::clone(&self.declared), plugins }
+        Self { plugins, ..self.clone() }
+    }
+
+    /// The same with other news of the plugins' files.
+    #[must_use]
+    pub fn with_statuses(&self, statuses: PluginStatuses) -> Self {
+        Self { statuses, ..self.clone() }
     }
 
     /// The plugins.
     #[must_use]
     pub fn plugins(&self) -> &PluginSet {
         &self.plugins
+    }
+
+    /// What has become of the plugins' files.
+    #[must_use]
+    pub fn statuses(&self) -> &PluginStatuses {
+        &self.statuses
     }
 
     /// The tenant that an API key belongs to.

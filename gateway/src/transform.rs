@@ -1,12 +1,13 @@
 //! The transform stage: runs an event through a chain of plugins, each call in a fresh sandbox.
 //!
-//! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `call` runs one call under
-//! its limits; `host` is what a call may ask for beyond that; `output` checks what came back; `chain` strings
-//! calls together.
+//! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `compile` does so in child
+//! processes, and `cache` keeps what they made; `call` runs one call under its limits; `host` is what a call may
+//! ask for beyond that; `output` checks what came back; `chain` strings calls together.
 
 mod cache;
 mod call;
 mod chain;
+mod compile;
 mod engine;
 mod host;
 mod limits;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 
 pub use self::chain::{Failed, Outcome, Recipient, Step, run};
+pub use self::compile::{Bounds, COMMAND, Compilation, Compiler, compile_stdin};
 pub use self::engine::{EngineError, Runtime};
 pub use self::host::{
     AllowedUrl, Capability, Fetch, FetchError, FetchRequest, FetchResponse, Grants, Keys, Manifest,
@@ -41,6 +43,8 @@ pub struct Config {
     pub max_memory_bytes: usize,
     /// Where compiled plugins are kept. Only the gateway may write there: it is native code.
     pub cache_dir: PathBuf,
+    /// How plugins are compiled.
+    pub compilation: Compilation,
 }
 
 /// The contract with plugins, from the WIT world that the SDK uses too.
@@ -64,6 +68,8 @@ pub struct Plugin {
     grants: Arc<Grants>,
     runtime: Runtime,
     instance: contract::PluginPre<call::State>,
+    /// Keeps the code that it runs from in the cache.
+    _compiled: Option<cache::Hold>,
 }
 
 impl Plugin {

@@ -59,7 +59,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "reload",
         ],
     ),
-    ("cli", &["app", "config", "deliver", "sign"]),
+    ("cli", &["app", "config", "deliver", "sign", "transform"]),
 ];
 
 /// Foreign crates that one module owns, or a few at one edge.

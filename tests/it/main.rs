@@ -20,6 +20,10 @@ mod containment;
 mod capabilities;
 /// Plugins that change on disk while events flow.
 mod reload;
+/// Plugin files as people, editors and systems write, replace and break them.
+mod reload_files;
+/// Compiling: bounded, kept, and no delay for others.
+mod compiling;
 /// Processes that are killed or told to stop.
 mod crash;
 /// What the configuration and the command line say.

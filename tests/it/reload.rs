@@ -16,7 +16,7 @@ async fn gateway(receiver: &Receiver) -> Running {
 }
 
 /// The version that transforms an event now.
-async fn version(gateway: &Running, receiver: &Receiver) -> String {
+pub(crate) async fn version(gateway: &Running, receiver: &Receiver) -> String {
     let id = gateway.send("probe", Value::Null).await;
     gateway.settled(&id).await;
     let received = receiver.received();
@@ -24,7 +24,7 @@ async fn version(gateway: &Running, receiver: &Receiver) -> String {
     request.json()["version"].as_str().unwrap().to_owned()
 }
 
-async fn runs(gateway: &Running, receiver: &Receiver, expected: &str) {
+pub(crate) async fn runs(gateway: &Running, receiver: &Receiver, expected: &str) {
     eventually(expected, || async { version(gateway, receiver).await == expected }).await;
 }
 
@@ -204,22 +204,6 @@ async fn a_tenants_own_plugin_comes_before_the_one_for_all() {
     fs::write(gateway.plugins().join("globex/stamp.wasm"), stamped("globex----")).unwrap();
     fs::write(gateway.plugins().join("acme/stamp.wasm"), stamped("acme------")).unwrap();
     runs(&gateway, &receiver, "acme------").await;
-}
-
-#[tokio::test]
-async fn what_was_compiled_once_is_loaded_from_the_cache() {
-    let receiver = Receiver::start().await;
-    let running = gateway(&receiver).await;
-    assert_eq!(version(&running, &receiver).await, "version-00");
-    let stopped = running.stop().await;
-    let cache = stopped.configuration_file().with_file_name("data").join("plugin-cache");
-    let files: Vec<_> = fs::read_dir(&cache).unwrap().map(|file| file.unwrap().path()).collect();
-    assert_eq!(files.len(), 1, "{files:?}");
-    // Damage shows, and is mended by compiling again.
-    fs::write(&files[0], b"damaged").unwrap();
-    let gateway = stopped.start().await;
-    assert_eq!(version(&gateway, &receiver).await, "version-00");
-    assert!(fs::read(&files[0]).unwrap().len() > 1000);
 }
 
 #[tokio::test]

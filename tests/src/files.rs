@@ -36,6 +36,46 @@ pub fn stamped(version: &str) -> Vec<u8> {
     bytes
 }
 
+/// A component that is no plugin, and whose functions take a compiler about a second for 60,000 operations.
+#[must_use]
+pub fn slow_to_compile(functions: usize, operations: u32) -> Vec<u8> {
+    // One local, and over and over: multiplied by the parameter, mixed with a constant, rotated by itself.
+    let mut body = b"\x01\x01\x7f\x20\x00".to_vec();
+    for n in 0..operations {
+        body.extend(b"\x20\x00\x6c\x41");
+        body.push(u8::try_from(n % 64).unwrap());
+        body.extend(b"\x73\x22\x01\x20\x01\x77");
+    }
+    body.push(0x0b);
+    let function = sized(&body);
+    let types = b"\x01\x60\x01\x7f\x01\x7f".to_vec();
+    let declared = [leb128(functions), vec![0; functions]].concat();
+    let code = [leb128(functions), function.repeat(functions)].concat();
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    for (id, section) in [(1, types), (3, declared), (10, code)] {
+        module.push(id);
+        module.extend(sized(&section));
+    }
+    [b"\0asm\x0d\0\x01\0\x01".to_vec(), sized(&module)].concat()
+}
+
+/// Bytes with their number before them.
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    [leb128(bytes.len()), bytes.to_vec()].concat()
+}
+
+fn leb128(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap();
+        number >>= 7;
+        bytes.push(if number == 0 { low } else { low | 0x80 });
+        if number == 0 {
+            return bytes;
+        }
+    }
+}
+
 /// A plugins folder.
 #[derive(Debug, Clone)]
 pub struct Plugins(PathBuf);

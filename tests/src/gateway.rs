@@ -44,6 +44,7 @@ pub struct Gateway {
     settings: Vec<String>,
     webhooks: Vec<Webhook>,
     tenant: Vec<String>,
+    binary: PathBuf,
 }
 
 impl Default for Gateway {
@@ -61,7 +62,15 @@ impl Gateway {
             settings: Vec::new(),
             webhooks: Vec::new(),
             tenant: Vec::new(),
+            binary: binary(),
         }
+    }
+
+    /// The same, run from another copy of the binary.
+    #[must_use]
+    pub fn run_from(mut self, binary: PathBuf) -> Self {
+        self.binary = binary;
+        self
     }
 
     /// The same with a plugin in its folder.
@@ -105,6 +114,12 @@ impl Gateway {
         Plugins::at(self.folder.path().join("plugins"))
     }
 
+    /// The folder that all its files are in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Where it writes its log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
@@ -121,7 +136,7 @@ impl Gateway {
     pub async fn start(self) -> Running {
         let path = self.configuration_file();
         std::fs::write(&path, self.configuration()).unwrap();
-        let (child, url) = spawn(&path, &self.log()).await;
+        let (child, url) = spawn(&self.binary, &path, &self.log()).await;
         Running { gateway: self, client: client(), child, url }
     }
 
@@ -156,9 +171,9 @@ pub fn binary() -> PathBuf {
     own.ancestors().nth(2).unwrap().join("hookmill-under-test")
 }
 
-async fn spawn(configuration: &Path, log: &Path) -> (Child, String) {
+async fn spawn(binary: &Path, configuration: &Path, log: &Path) -> (Child, String) {
     let file = OpenOptions::new().create(true).append(true).open(log).unwrap();
-    let mut child = Command::new(binary())
+    let mut child = Command::new(binary)
         .arg("serve")
         .arg("--config")
         .arg(configuration)
@@ -209,6 +224,12 @@ impl Running {
     #[must_use]
     pub fn plugins(&self) -> Plugins {
         self.gateway.plugins()
+    }
+
+    /// The folder that all its files are in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.gateway.folder()
     }
 
     /// What it has logged so far.
@@ -292,6 +313,12 @@ impl Running {
         })
         .await;
         self.get(&path).await.body["deliveries"].as_array().unwrap().clone()
+    }
+
+    /// Its number in the system.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     /// Kills the process with SIGKILL.

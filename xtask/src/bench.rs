@@ -1,6 +1,10 @@
-//! `cargo xtask bench`: what a plugin call costs, and what the whole gateway carries.
+//! `cargo xtask bench`: what a plugin call costs, what the whole gateway carries, what very many plugins cost,
+//! and how soon a changed one is at work.
 
 mod end_to_end;
+mod gateway;
+mod plugins;
+mod reload;
 
 use anyhow::{Result, bail};
 
@@ -17,6 +21,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
             command::step("a plugin call", command.args(arguments.rest()))
         }
         Some("end-to-end") => end_to_end::run(arguments),
-        _ => bail!("there are `cargo xtask bench plugin` and `cargo xtask bench end-to-end`"),
+        Some("plugins") => plugins::run(arguments),
+        Some("reload") => reload::run(arguments),
+        _ => bail!("there are `cargo xtask bench plugin`, `end-to-end`, `plugins` and `reload`"),
     }
 }

@@ -46,6 +46,12 @@ Tasks:
     --rate N            measure latency at this rate alone, in events a second (1000 and 5000)
     --no-plugin         a webhook without a plugin
     --json              print the figures as JSON, in the last line
+  bench plugins       the start with very many plugins, and the memory of an idle one
+    --count N           how many (1000)
+  bench reload        how soon a changed plugin is at work, compiled first and from the cache
+    --rounds N          how often each (20)
+    --dev               measure the development build, to try the benchmark itself; for both
+    --json              as above; for both
 ";
 
 fn main() -> ExitCode {

@@ -21,6 +21,8 @@ pub(super) const GIB: u64 = 1 << 30;
 
 const SIZES: [(&str, u64); 4] = [("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
 
+/// A second.
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// A minute, in seconds.
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 /// An hour.
@@ -185,26 +187,53 @@ fn largest_whole<'a>(number: u64, units: &[(&'a str, u64)]) -> Option<(&'a str, 
     units.iter().find(whole).copied()
 }
 
+/// What names are made of.
+const LOWER_CASE: &str = "`a-z`, `0-9`, `_` and `-`";
+const ANY_CASE: &str = "`A-Z`, `a-z`, `0-9`, `_` and `-`";
+
 /// A name in lower case, of a tenant.
 pub(super) fn lower_case_name(node: &Node) -> Result<String, String> {
-    name_of(node, "`a-z`, `0-9`, `_` and `-`", |b| b.is_ascii_lowercase())
+    name_of(node, LOWER_CASE, u8::is_ascii_lowercase)
 }
 
 /// A name of a webhook or a plugin.
 pub(super) fn name(node: &Node) -> Result<String, String> {
-    name_of(node, "`A-Z`, `a-z`, `0-9`, `_` and `-`", |b| b.is_ascii_alphabetic())
+    name_of(node, ANY_CASE, u8::is_ascii_alphabetic)
 }
 
 fn name_of(node: &Node, allowed: &str, letter: fn(&u8) -> bool) -> Result<String, String> {
-    const MAX_LEN: usize = 64;
     let name = non_empty(node)?;
+    check_name(&name, allowed, letter).map(|()| name)
+}
+
+/// Checks the name of a plugin.
+///
+/// # Errors
+/// What is wrong with it, with the rule.
+pub fn check_plugin_name(name: &str) -> Result<(), String> {
+    check_name(name, ANY_CASE, u8::is_ascii_alphabetic)
+}
+
+/// Checks the name of a tenant.
+///
+/// # Errors
+/// What is wrong with it, with the rule.
+pub fn check_tenant_name(name: &str) -> Result<(), String> {
+    check_name(name, LOWER_CASE, u8::is_ascii_lowercase)
+}
+
+fn check_name(name: &str, allowed: &str, letter: fn(&u8) -> bool) -> Result<(), String> {
+    const MAX_LEN: usize = 64;
+    if name.is_empty() {
+        return Err("is empty".to_owned());
+    }
     if name.len() > MAX_LEN {
         return Err(format!("is {} bytes long; at most {MAX_LEN} are allowed", name.len()));
     }
     let fits = |b: u8| letter(&b) || b.is_ascii_digit() || b == b'_' || b == b'-';
     match name.chars().find(|c| !u8::try_from(*c).is_ok_and(fits)) {
         Some(bad) => Err(format!("has the character {bad:?}; {allowed} are allowed")),
-        None => Ok(name),
+        None => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ use wasmtime::{Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingA
 
 use super::cache::Cache;
 use super::call::State;
+use super::compile::Queue;
 use super::host::{Services, Turn, Turns};
 use super::{Config, contract};
 
@@ -37,6 +38,9 @@ struct Shared {
     engine: Engine,
     linker: Linker<State>,
     cache: Cache,
+    compiling: Queue,
+    /// Bounds the work that is done on threads of its own.
+    aside: Semaphore,
     config: Config,
     turns: Semaphore,
     waiting_turns: Turns,
@@ -47,9 +51,9 @@ impl Runtime {
     /// Sets up the engine and starts its clock.
     ///
     /// # Errors
-    /// When the machine cannot give what the engine needs, or the cache folder cannot be made.
+    /// When the machine cannot give what the engine needs.
     pub fn new(config: Config) -> Result<Self, EngineError> {
-        let engine = match Engine::new(&settings(&config, true)) {
+        let engine = match Engine::new(&settings(Some(pool(&config)))) {
             Ok(engine) => engine,
             Err(error) => {
                 // The pool reserves address space, which some containers and emulators forbid.
@@ -57,7 +61,7 @@ impl Runtime {
                     %error,
                     "no pool of plugin instances can be made; calls will cost some 50 µs more"
                 );
-                Engine::new(&settings(&config, false)).map_err(EngineError::new)?
+                Engine::new(&settings(None)).map_err(EngineError::new)?
             }
         };
         let mut linker = Linker::new(&engine);
@@ -66,11 +70,14 @@ impl Runtime {
             |state| state,
         )
         .map_err(EngineError::new)?;
-        let cache = Cache::open(&config.cache_dir, &engine).map_err(EngineError::new)?;
+        let cache = Cache::open(&config.cache_dir, &engine, config.compilation.cache_bytes);
+        let compiling = Queue::new(config.compilation.clone());
+        let aside = Semaphore::new(thread::available_parallelism().map_or(1, NonZeroUsize::get));
         let clock = Clock::start(engine.weak()).map_err(EngineError::new)?;
         let turns = Semaphore::new(usize::try_from(config.instances).unwrap_or(usize::MAX));
         let waiting_turns = Turns::new(config.instances);
-        let shared = Shared { engine, linker, cache, config, turns, waiting_turns, clock };
+        let shared =
+            Shared { engine, linker, cache, compiling, aside, config, turns, waiting_turns, clock };
         Ok(Self { shared: Arc::new(shared), services: None })
     }
 
@@ -109,6 +116,23 @@ impl Runtime {
 
     pub(super) fn cache(&self) -> &Cache {
         &self.shared.cache
+    }
+
+    pub(super) fn compiling(&self) -> &Queue {
+        &self.shared.compiling
+    }
+
+    /// Does work that would hold up a runtime's worker on a thread of its own, as much at once as there
+    /// are processors.
+    ///
+    /// # Errors
+    /// When the work panics.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::io::Result<T> {
+        let _turn = self.shared.aside.acquire().await.map_err(std::io::Error::other)?;
+        tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)
     }
 
     pub(super) fn turns(&self) -> &Semaphore {
@@ -154,7 +178,13 @@ impl fmt::Display for EngineError {
 
 impl std::error::Error for EngineError {}
 
-fn settings(config: &Config, pooled: bool) -> wasmtime::Config {
+/// An engine that only compiles, for the same code as the one that runs it.
+pub(super) fn for_compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&settings(None))
+}
+
+/// What does not depend on the pool is what compiled code depends on.
+fn settings(pool: Option<PoolingAllocationConfig>) -> wasmtime::Config {
     let mut settings = wasmtime::Config::new();
     settings
         .epoch_interruption(true)
@@ -169,8 +199,8 @@ fn settings(config: &Config, pooled: bool) -> wasmtime::Config {
         .wasm_gc(false)
         .gc_support(false)
         .wasm_backtrace_max_frames(NonZeroUsize::new(16));
-    if pooled {
-        settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
+    if let Some(pool) = pool {
+        settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
     settings
 }

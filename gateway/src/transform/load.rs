@@ -1,15 +1,17 @@
 //! Loading: from a file's bytes to a plugin that has shown that it fits.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use wasmparser::{Encoding, Parser, Payload};
+use bytes::Bytes;
+use wasmparser::{Parser, Payload};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
-use wit_component::ComponentEncoder;
 
+use super::cache::Hold;
 use super::host::NotGranted;
-use super::{Capability, Description, Grants, Manifest, Plugin, Runtime, call, contract, host};
+use super::{Capability, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract, host};
 use crate::digest::Digest;
 
 /// The custom section in which the SDK leaves the contract's version.
@@ -23,6 +25,9 @@ const TRANSFORMER: &str = "hookmill:plugin/transformer@1.0.0";
 
 /// The longest schema that a plugin may describe its config with, in bytes.
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
+
+/// The longest reason that is given for a refusal, in bytes: hostile files are quoted in it.
+const MAX_REASON_BYTES: usize = 2 << 10;
 
 impl Runtime {
     /// Makes a plugin of a file's content: a component, or a core module that `wit-bindgen` made.
@@ -38,51 +43,96 @@ impl Runtime {
     ) -> Result<Plugin, LoadError> {
         let Manifest { limits, grants } = manifest.into();
         let grants = Arc::new(grants);
-        let version = Digest::of(&bytes);
+        let bytes = Bytes::from(bytes);
+        let content = bytes.clone();
+        let version = self.apart(move || Digest::of(&content)).await?;
+        let compiled = self.compiled(version, bytes).await?;
         let runtime = self.clone();
+        let component = compiled.component;
         let granted = Granted { plugin: name.to_owned(), grants: Arc::clone(&grants) };
-        let linking = move || link(&runtime, version, &bytes, &granted);
-        let instance = tokio::task::spawn_blocking(linking)
-            .await
-            .map_err(|error| LoadError(format!("loading it failed: {error}")))??;
-        let (described, log) = call::describe(self, &limits, &instance).await;
-        log.emit(name, None);
-        let described = described.map_err(|failure| {
-            LoadError(format!(
-                "its `describe` failed: {}: {}",
-                failure.kind.as_str(),
-                failure.message
-            ))
-        })?;
-        check_capabilities(name, &described.capabilities, &grants)?;
-        if described.config_schema.as_ref().is_some_and(|schema| schema.len() > MAX_SCHEMA_BYTES) {
-            return Err(LoadError(format!("its config schema is over {MAX_SCHEMA_BYTES} bytes")));
-        }
+        let instance = self.apart(move || link(&runtime, &component, &granted)).await??;
+        let description = describe(self, name, &limits, &grants, &instance).await?;
         Ok(Plugin {
             name: Arc::from(name),
             version,
             label: format!("{name}@{version}").into(),
-            description: Description {
-                name: described.name,
-                version: described.version,
-                description: described.description,
-                config_schema: described.config_schema,
-            },
+            description,
             limits,
             grants,
             runtime: self.clone(),
             instance,
+            _compiled: compiled.hold,
         })
+    }
+
+    /// The code of a file's content: from the cache, or compiled now.
+    async fn compiled(&self, version: Digest, bytes: Bytes) -> Result<Compiled, LoadError> {
+        let runtime = self.clone();
+        let content = bytes.clone();
+        let found = self.apart(move || match from_cache(&runtime, version) {
+            Some(compiled) => Ok(Some(compiled)),
+            None => inspect(&content).map(|()| None),
+        });
+        if let Some(compiled) = found.await?? {
+            return Ok(compiled);
+        }
+        self.compiling().run(self.compile(version, bytes)).await
+    }
+
+    async fn compile(&self, version: Digest, bytes: Bytes) -> Result<Compiled, LoadError> {
+        // While this one waited for its turn, another file of the same content may have been compiled.
+        let runtime = self.clone();
+        if let Some(compiled) = self.apart(move || from_cache(&runtime, version)).await? {
+            return Ok(compiled);
+        }
+        let code = self.compiling().compile(self.engine(), bytes).await?;
+        let runtime = self.clone();
+        self.apart(move || keep(&runtime, version, &code)).await?
+    }
+
+    /// As [`Runtime::aside`], with a panic as a refusal.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, LoadError> {
+        let done = self.aside(work).await;
+        done.map_err(|error| LoadError::new(format!("loading it failed: {error}")))
     }
 }
 
 /// Why a file is no plugin that this gateway can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadError(pub(super) String);
+pub struct LoadError {
+    reason: String,
+    passing: bool,
+}
+
+impl LoadError {
+    /// The file is at fault: loading it again would come to the same.
+    pub(super) fn new(reason: String) -> Self {
+        let mut reason = reason;
+        if reason.len() > MAX_REASON_BYTES {
+            reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+            reason.push('…');
+        }
+        Self { reason, passing: false }
+    }
+
+    /// The machine is at fault: the file may load another time.
+    pub(super) fn passing(reason: String) -> Self {
+        Self { passing: true, ..Self::new(reason) }
+    }
+
+    /// Whether the same file may load another time.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.passing
+    }
+}
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.reason)
     }
 }
 
@@ -94,21 +144,6 @@ struct Granted {
     grants: Arc<Grants>,
 }
 
-fn link(
-    runtime: &Runtime,
-    version: Digest,
-    bytes: &[u8],
-    granted: &Granted,
-) -> Result<contract::PluginPre<call::State>, LoadError> {
-    let component = compiled(runtime, version, bytes)?;
-    check_interface(runtime, &component, granted)?;
-    let misfit =
-        |error: wasmtime::Error| LoadError(format!("it does not fit the contract: {error:#}"));
-    let with_grants = host::linker(runtime.linker(), &granted.grants).map_err(misfit)?;
-    let linker = with_grants.as_ref().unwrap_or(runtime.linker());
-    linker.instantiate_pre(&component).and_then(contract::PluginPre::new).map_err(misfit)
-}
-
 /// What a plugin says that it cannot work without has to be granted.
 fn check_capabilities(plugin: &str, named: &[String], grants: &Grants) -> Result<(), LoadError> {
     for name in named {
@@ -116,10 +151,10 @@ fn check_capabilities(plugin: &str, named: &[String], grants: &Grants) -> Result
             Some(capability) if grants.has(capability) => {}
             Some(capability) => {
                 let why = NotGranted { plugin, capability };
-                return Err(LoadError(format!("it cannot work without `{name}`, {why}")));
+                return Err(LoadError::new(format!("it cannot work without `{name}`, {why}")));
             }
             None => {
-                return Err(LoadError(format!(
+                return Err(LoadError::new(format!(
                     "it cannot work without `{name}`, which this gateway does not know"
                 )));
             }
@@ -128,78 +163,122 @@ fn check_capabilities(plugin: &str, named: &[String], grants: &Grants) -> Result
     Ok(())
 }
 
-fn compiled(runtime: &Runtime, version: Digest, bytes: &[u8]) -> Result<Component, LoadError> {
-    if let Some(compiled) = runtime.cache().get(version) {
-        match deserialize(runtime, &compiled) {
-            Ok(component) => return Ok(component),
-            Err(error) => {
-                tracing::warn!(%version, %error, "a cached compilation is unusable; compiling again");
-            }
+/// Code that is loaded, and stays in the cache as long as it is used.
+struct Compiled {
+    component: Component,
+    hold: Option<Hold>,
+}
+
+fn from_cache(runtime: &Runtime, version: Digest) -> Option<Compiled> {
+    let kept = runtime.cache().get(version)?;
+    let mapped = map(runtime, &kept.path).or_else(|_| deserialize(runtime, &kept.compiled));
+    match mapped {
+        Ok(component) => Some(Compiled { component, hold: Some(kept.hold) }),
+        Err(error) => {
+            tracing::warn!(%version, %error, "a cached compilation is unusable; compiling again");
+            runtime.cache().remove(version);
+            None
         }
     }
-    let component = as_component(bytes)?;
-    let compiled = runtime
-        .engine()
-        .precompile_component(&component)
-        .map_err(|error| LoadError(format!("it does not compile: {error:#}")))?;
-    if let Err(error) = runtime.cache().put(version, &compiled) {
-        tracing::warn!(%version, %error, "the compilation cannot be cached");
+}
+
+/// Puts new code into the cache, and loads it from there if that works.
+fn keep(runtime: &Runtime, version: Digest, code: &[u8]) -> Result<Compiled, LoadError> {
+    if let Some((path, hold)) = runtime.cache().put(version, code)
+        && let Ok(component) = map(runtime, &path)
+    {
+        return Ok(Compiled { component, hold: Some(hold) });
     }
-    deserialize(runtime, &compiled)
-        .map_err(|error| LoadError(format!("it does not load: {error:#}")))
+    let component = deserialize(runtime, code)
+        .map_err(|error| LoadError::new(format!("it does not load: {error:#}")))?;
+    Ok(Compiled { component, hold: None })
+}
+
+/// Code that is mapped costs memory only where it runs. Not every file system lets code run from it.
+#[expect(unsafe_code, reason = "the one way to load compiled code; see the comment")]
+fn map(runtime: &Runtime, path: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the file stands in a folder that only the gateway's user can write. The cache has written it, or
+    // has seen that its hash matches its content, and never changes a file in place.
+    unsafe { Component::deserialize_file(runtime.engine(), path) }
 }
 
 #[expect(unsafe_code, reason = "the one way to load compiled code; see the comment")]
 fn deserialize(runtime: &Runtime, compiled: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: these bytes come from `precompile_component` of this process, or from a cache file that
-    // only the gateway's user can write and whose hash matches its content.
+    // SAFETY: these bytes come from the compiler, with a hash that matches them, or from a file of which
+    // the same is true as above.
     unsafe { Component::deserialize(runtime.engine(), compiled) }
 }
 
-/// The component that the bytes are, or that the core module in them makes.
-fn as_component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
-    let encoding = inspect(bytes)?;
-    if encoding == Encoding::Component {
-        return Ok(bytes.to_vec());
-    }
-    ComponentEncoder::default()
-        .validate(true)
-        .module(bytes)
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| {
-            LoadError(format!(
-                "it is a core module that cannot be made a component; build it with the plugin SDK \
-                 or another `wit-bindgen`: {error:#}"
-            ))
-        })
+fn link(
+    runtime: &Runtime,
+    component: &Component,
+    granted: &Granted,
+) -> Result<contract::PluginPre<call::State>, LoadError> {
+    check_interface(runtime, component, granted)?;
+    let misfit =
+        |error: wasmtime::Error| LoadError::new(format!("it does not fit the contract: {error:#}"));
+    let with_grants = host::linker(runtime.linker(), &granted.grants).map_err(misfit)?;
+    let linker = with_grants.as_ref().unwrap_or(runtime.linker());
+    linker.instantiate_pre(component).and_then(contract::PluginPre::new).map_err(misfit)
 }
 
-/// Tells a component from a core module, and refuses other versions of the contract by name.
-fn inspect(bytes: &[u8]) -> Result<Encoding, LoadError> {
+/// Asks the plugin to describe itself.
+async fn describe(
+    runtime: &Runtime,
+    name: &str,
+    limits: &Limits,
+    grants: &Grants,
+    instance: &contract::PluginPre<call::State>,
+) -> Result<Description, LoadError> {
+    let (described, log) = call::describe(runtime, limits, instance).await;
+    log.emit(name, None);
+    let described = described.map_err(|failure| {
+        LoadError::new(format!(
+            "its `describe` failed: {}: {}",
+            failure.kind.as_str(),
+            failure.message
+        ))
+    })?;
+    check_capabilities(name, &described.capabilities, grants)?;
+    if described.config_schema.as_ref().is_some_and(|schema| schema.len() > MAX_SCHEMA_BYTES) {
+        let reason = format!("its config schema is over {MAX_SCHEMA_BYTES} bytes");
+        return Err(LoadError::new(reason));
+    }
+    Ok(Description {
+        name: described.name,
+        version: described.version,
+        description: described.description,
+        config_schema: described.config_schema,
+    })
+}
+
+/// Refuses what is no WebAssembly, and other versions of the contract by name. Looks at each byte at most once,
+/// so that it can be done here, before a compiler is bothered.
+fn inspect(bytes: &[u8]) -> Result<(), LoadError> {
+    if bytes.is_empty() {
+        return Err(LoadError::new("it is an empty file".to_owned()));
+    }
     if !bytes.starts_with(b"\0asm") {
-        return Err(LoadError(
+        return Err(LoadError::new(
             "it is not WebAssembly: its first bytes are not `\\0asm`".to_owned(),
         ));
     }
-    let mut outermost = None;
     for payload in Parser::new(0).parse_all(bytes) {
-        let payload =
-            payload.map_err(|error| LoadError(format!("it is damaged or cut off: {error}")))?;
-        match payload {
-            Payload::Version { encoding, .. } => outermost = outermost.or(Some(encoding)),
-            Payload::CustomSection(section) if section.name() == WORLD_SECTION => {
-                let version = String::from_utf8_lossy(section.data());
-                if version != WORLD_VERSION {
-                    return Err(LoadError(format!(
-                        "it was built for version {version} of the plugin contract; this gateway \
-                         knows {WORLD_VERSION}"
-                    )));
-                }
+        let payload = payload
+            .map_err(|error| LoadError::new(format!("it is damaged or cut off: {error}")))?;
+        if let Payload::CustomSection(section) = payload
+            && section.name() == WORLD_SECTION
+        {
+            let version = String::from_utf8_lossy(section.data());
+            if version != WORLD_VERSION {
+                return Err(LoadError::new(format!(
+                    "it was built for version {version} of the plugin contract; this gateway \
+                     knows {WORLD_VERSION}"
+                )));
             }
-            _ => {}
         }
     }
-    outermost.ok_or_else(|| LoadError("it is an empty file".to_owned()))
+    Ok(())
 }
 
 /// Names what is missing or too much, in the plugin author's terms.
@@ -212,7 +291,7 @@ fn check_interface(
     let types = component.component_type();
     if !types.exports(engine).any(|(name, _)| name == TRANSFORMER) {
         let exports: Vec<_> = types.exports(engine).map(|(name, _)| name).collect();
-        return Err(LoadError(format!(
+        return Err(LoadError::new(format!(
             "it does not export `{TRANSFORMER}`; it exports [{}]",
             exports.join(", ")
         )));
@@ -229,10 +308,10 @@ fn check_interface(
             Some(capability) if granted.grants.has(capability) => {}
             Some(capability) => {
                 let why = NotGranted { plugin: &granted.plugin, capability };
-                return Err(LoadError(format!("it imports `{name}`, {why}")));
+                return Err(LoadError::new(format!("it imports `{name}`, {why}")));
             }
             None => {
-                return Err(LoadError(format!(
+                return Err(LoadError::new(format!(
                     "it imports `{name}`, which no gateway gives to a plugin"
                 )));
             }

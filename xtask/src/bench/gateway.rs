@@ -1,0 +1,125 @@
+//! A gateway to measure: built, with a folder of its own, started and looked at from outside.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::process::Process;
+use crate::{command, wasm, workspace};
+
+/// It guards nothing but the benchmark, on this machine.
+pub(super) const KEY: &str = "bench-key-0123456789abcdef";
+
+/// How long a start may take: a cold one compiles every plugin.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// A folder with a configuration and plugins, and the program to run on it.
+pub(super) struct Bench {
+    folder: PathBuf,
+    hookmill: PathBuf,
+}
+
+/// What a process takes of memory, in KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// What is in memory of all that it has.
+    pub(super) rss: u64,
+    /// The same, with what is shared divided by those who share it.
+    pub(super) pss: u64,
+}
+
+impl Bench {
+    /// Builds the gateway and the plugins, and sets up an empty folder.
+    pub(super) fn set_up(name: &str, release: bool) -> Result<Self> {
+        wasm::build()?;
+        let mut build = command::cargo(["build", "--package", "hookmill"]);
+        if release {
+            build.arg("--release");
+        }
+        command::step("build the gateway", &mut build)?;
+        let folder = workspace::target().join("bench").join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        let plugins = folder.join("plugins");
+        std::fs::create_dir_all(&plugins)
+            .with_context(|| format!("cannot create {}", plugins.display()))?;
+        let profile = if release { "release" } else { "debug" };
+        Ok(Self { folder, hookmill: workspace::binary(profile, "hookmill") })
+    }
+
+    /// Where the gateway looks for a plugin.
+    pub(super) fn plugin_file(&self, name: &str) -> PathBuf {
+        self.folder.join("plugins").join(format!("{name}.wasm"))
+    }
+
+    /// Writes the configuration: what all benchmarks need, and the rest.
+    pub(super) fn configure(&self, rest: &str) -> Result<()> {
+        let configuration = format!(
+            r#"# Written by `cargo xtask bench`.
+listen = "127.0.0.1:0"
+
+[log]
+filter = "warn"
+
+[plugins]
+start_wait = "1h"
+
+[delivery]
+allow_http = true
+allow_networks = ["127.0.0.0/8"]
+
+[[tenants]]
+name = "bench"
+keys = ["{KEY}"]
+{rest}"#
+        );
+        let file = self.folder.join("hookmill.toml");
+        std::fs::write(&file, configuration)
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// A command of the program.
+    pub(super) fn hookmill(&self) -> Command {
+        let mut command = Command::new(&self.hookmill);
+        command.current_dir(&self.folder);
+        command
+    }
+
+    /// Starts the gateway: the process, its address, and how long it took until it listened.
+    pub(super) fn start(&self) -> Result<(Process, String, Duration)> {
+        let mut command = self.hookmill();
+        command.args(["serve", "--config", "hookmill.toml"]);
+        let began = Instant::now();
+        let gateway = Process::start("the gateway", &mut command, self.log())?;
+        let line = gateway.line(PATIENCE)?;
+        let took = began.elapsed();
+        let address = line.strip_prefix("listening on ").context("an address")?;
+        Ok((gateway, address.to_owned(), took))
+    }
+
+    /// What the gateway has logged: warnings and errors.
+    pub(super) fn logged(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.folder.join("gateway.log")
+    }
+}
+
+/// What a process takes of memory now.
+pub(super) fn memory(process: &Process) -> Result<Memory> {
+    let path = format!("/proc/{}/smaps_rollup", process.id());
+    let text = std::fs::read_to_string(Path::new(&path))
+        .with_context(|| format!("cannot read {path}; this benchmark needs Linux"))?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.with_context(|| format!("{path} has no {name}"))
+    };
+    Ok(Memory { rss: field("Rss:")?, pss: field("Pss:")? })
+}
