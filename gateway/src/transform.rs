@@ -1,7 +1,8 @@
 //! The transform stage: runs an event through a chain of plugins, each call in a fresh sandbox.
 //!
-//! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `call` runs one call under
-//! its limits; `output` checks what came back; `chain` strings calls together.
+//! `engine` owns the two pools, a `pool` runs the plugins that fit it; `load` makes a plugin of a file;
+//! `call` runs one call under its limits, with the empty `wasi` that some languages need; `output` checks
+//! what came back; `chain` strings calls together.
 
 mod cache;
 mod call;
@@ -10,6 +11,8 @@ mod engine;
 mod limits;
 mod load;
 mod output;
+mod pool;
+mod wasi;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,6 +30,8 @@ pub use self::load::LoadError;
 pub struct Config {
     /// Calls that can run at once; more wait for their turn.
     pub instances: u32,
+    /// The same for plugins that need more of the engine than most: the runtimes of other languages.
+    pub heavy_instances: u32,
     /// The largest plugin file that is loaded, in bytes.
     pub max_file_bytes: u64,
     /// Limits of plugins that bring none of their own.
@@ -55,7 +60,9 @@ pub struct Plugin {
     label: Arc<str>,
     description: Description,
     limits: Limits,
-    runtime: Runtime,
+    pool: pool::Pool,
+    /// Whether its calls need a WASI context.
+    wasi: bool,
     instance: contract::PluginPre<call::State>,
 }
 

@@ -1,11 +1,16 @@
 //! A chain: plugins one after the other, each seeing what the one before it made.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::output;
+use super::wasi::Occasion;
 use super::{Limits, Plugin};
 use crate::delivery::{DeliveryId, Failure, FailureKind, Request, WebhookId};
+use crate::digest::Digest;
 use crate::event::Event;
 
 /// A plugin in a chain, with its config.
@@ -62,14 +67,15 @@ pub async fn run(
 ) -> Result<Outcome, Box<Failed>> {
     let mut parts: Option<Vec<Request>> = None;
     let mut dropped = String::new();
-    for step in steps {
+    for (position, step) in steps.iter().enumerate() {
         let inputs = match parts.take() {
             None => vec![None],
             Some(parts) => parts.into_iter().map(Some).collect(),
         };
         let mut outputs = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            match call(event, recipient, step, input.as_ref()).await? {
+        for (part, input) in inputs.into_iter().enumerate() {
+            let turn = Turn { position, part };
+            match call(event, recipient, step, turn, input.as_ref()).await? {
                 Outcome::Forward(made) => {
                     outputs.extend(made.into_iter().map(|made| match &input {
                         Some(before) => output::layered(before, made),
@@ -105,10 +111,32 @@ fn failed(plugin: &Plugin, mut failure: Failure) -> Box<Failed> {
     Box::new(Failed { plugin: plugin.name.to_string(), failure })
 }
 
+/// Which call of a chain it is: the step, and which of the parts that came to it.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    position: usize,
+    part: usize,
+}
+
+/// What this call, and the same one whenever the run is repeated, may know of time and chance.
+fn occasion(event: &Event, delivery: DeliveryId, turn: Turn) -> Occasion {
+    let Turn { position, part } = turn;
+    Occasion {
+        accepted_at: Duration::try_from(event.accepted_at.duration_since(Timestamp::UNIX_EPOCH))
+            .unwrap_or_default(),
+        seed: Digest::of_parts(&[
+            delivery.as_bytes(),
+            &position.to_le_bytes(),
+            &part.to_le_bytes(),
+        ]),
+    }
+}
+
 async fn call(
     event: &Event,
     recipient: Recipient<'_>,
     step: &Step,
+    turn: Turn,
     before: Option<&Request>,
 ) -> Result<Outcome, Box<Failed>> {
     let plugin = &*step.plugin;
@@ -140,7 +168,8 @@ async fn call(
         config: &step.config,
         extensions: &[],
     };
-    let (answer, log) = plugin.call(guest_event, context).await;
+    let occasion = || occasion(event, recipient.delivery, turn);
+    let (answer, log) = plugin.call(guest_event, context, occasion).await;
     log.emit(&plugin.name, Some((event, recipient.delivery)));
     let failure = match answer {
         Ok(Ok(guest::Verdict::Drop(reason))) => {

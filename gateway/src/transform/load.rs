@@ -3,12 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
 use wasmparser::{Encoding, Parser, Payload};
+use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 use wit_component::ComponentEncoder;
 
-use super::{Description, Limits, Plugin, Runtime, call, contract};
+use super::pool::Pool;
+use super::{Description, Limits, Plugin, Runtime, call, contract, wasi};
 use crate::digest::Digest;
 
 /// The custom section in which the SDK leaves the contract's version.
@@ -37,10 +42,11 @@ impl Runtime {
     ) -> Result<Plugin, LoadError> {
         let version = Digest::of(&bytes);
         let runtime = self.clone();
-        let instance = tokio::task::spawn_blocking(move || link(&runtime, version, &bytes))
+        let linked = tokio::task::spawn_blocking(move || link(&runtime, version, &bytes))
             .await
             .map_err(|error| LoadError(format!("loading it failed: {error}")))??;
-        let (described, log) = call::describe(self, &limits, &instance).await;
+        let Linked { pool, instance, wasi } = linked;
+        let (described, log) = call::describe(&pool, &limits, wasi, &instance).await;
         log.emit(name, None);
         let described = described.map_err(|failure| {
             LoadError(format!(
@@ -68,7 +74,8 @@ impl Runtime {
                 config_schema: described.config_schema,
             },
             limits,
-            runtime: self.clone(),
+            pool,
+            wasi,
             instance,
         })
     }
@@ -86,21 +93,34 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-fn link(
+/// A component that is ready to be instantiated.
+struct Linked {
+    pool: Pool,
+    instance: contract::PluginPre<call::State>,
+    wasi: bool,
+}
+
+fn link(runtime: &Runtime, version: Digest, bytes: &[u8]) -> Result<Linked, LoadError> {
+    let (component, pool) = compiled(runtime, version, bytes)?;
+    check_interface(&component)?;
+    let linked = pool
+        .linker(&component)
+        .and_then(|linker| linker.instantiate_pre(&component))
+        .and_then(contract::PluginPre::new);
+    match linked {
+        Ok(instance) => Ok(Linked { pool, instance, wasi: wasi::is_wanted_by(&component) }),
+        Err(error) => Err(LoadError(format!("it does not fit the contract: {error:#}"))),
+    }
+}
+
+fn compiled(
     runtime: &Runtime,
     version: Digest,
     bytes: &[u8],
-) -> Result<contract::PluginPre<call::State>, LoadError> {
-    let component = compiled(runtime, version, bytes)?;
-    check_interface(runtime, &component)?;
-    let linked = runtime.linker().instantiate_pre(&component).and_then(contract::PluginPre::new);
-    linked.map_err(|error| LoadError(format!("it does not fit the contract: {error:#}")))
-}
-
-fn compiled(runtime: &Runtime, version: Digest, bytes: &[u8]) -> Result<Component, LoadError> {
+) -> Result<(Component, Pool), LoadError> {
     if let Some(compiled) = runtime.cache().get(version) {
-        match deserialize(runtime, &compiled) {
-            Ok(component) => return Ok(component),
+        match place(runtime, &compiled) {
+            Ok(placed) => return Ok(placed),
             Err(error) => {
                 tracing::warn!(%version, %error, "a cached compilation is unusable; compiling again");
             }
@@ -111,18 +131,32 @@ fn compiled(runtime: &Runtime, version: Digest, bytes: &[u8]) -> Result<Componen
         .engine()
         .precompile_component(&component)
         .map_err(|error| LoadError(format!("it does not compile: {error:#}")))?;
+    let placed = place(runtime, &compiled)?;
     if let Err(error) = runtime.cache().put(version, &compiled) {
         tracing::warn!(%version, %error, "the compilation cannot be cached");
     }
-    deserialize(runtime, &compiled)
-        .map_err(|error| LoadError(format!("it does not load: {error:#}")))
+    Ok(placed)
+}
+
+/// Loads compiled code into the first pool that it fits.
+fn place(runtime: &Runtime, compiled: &[u8]) -> Result<(Component, Pool), LoadError> {
+    let mut refusal = None;
+    for pool in runtime.pools() {
+        match deserialize(pool.engine(), compiled) {
+            Ok(component) => return Ok((component, pool.clone())),
+            Err(error) => refusal = Some(error),
+        }
+    }
+    // The last pool is the widest: what it says is what the component is too large in.
+    let refusal = refusal.map(|error| format!("{error:#}")).unwrap_or_default();
+    Err(LoadError(format!("it needs more than any plugin can have: {refusal}")))
 }
 
 #[expect(unsafe_code, reason = "the one way to load compiled code; see the comment")]
-fn deserialize(runtime: &Runtime, compiled: &[u8]) -> wasmtime::Result<Component> {
+fn deserialize(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: these bytes come from `precompile_component` of this process, or from a cache file that
     // only the gateway's user can write and whose hash matches its content.
-    unsafe { Component::deserialize(runtime.engine(), compiled) }
+    unsafe { Component::deserialize(engine, compiled) }
 }
 
 /// The component that the bytes are, or that the core module in them makes.
@@ -134,6 +168,13 @@ fn as_component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
     ComponentEncoder::default()
         .validate(true)
         .module(bytes)
+        // Taken in only where the module imports it.
+        .and_then(|encoder| {
+            encoder.adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+            )
+        })
         .and_then(|mut encoder| encoder.encode())
         .map_err(|error| {
             LoadError(format!(
@@ -172,8 +213,8 @@ fn inspect(bytes: &[u8]) -> Result<Encoding, LoadError> {
 }
 
 /// Names what is missing or too much, in the plugin author's terms.
-fn check_interface(runtime: &Runtime, component: &Component) -> Result<(), LoadError> {
-    let engine = runtime.engine();
+fn check_interface(component: &Component) -> Result<(), LoadError> {
+    let engine = component.engine();
     let types = component.component_type();
     if !types.exports(engine).any(|(name, _)| name == TRANSFORMER) {
         let exports: Vec<_> = types.exports(engine).map(|(name, _)| name).collect();
@@ -183,7 +224,8 @@ fn check_interface(runtime: &Runtime, component: &Component) -> Result<(), LoadE
         )));
     }
     for (name, item) in types.imports(engine) {
-        let provided = matches!(name, "hookmill:plugin/log@1.0.0" | "hookmill:plugin/types@1.0.0");
+        let provided = matches!(name, "hookmill:plugin/log@1.0.0" | "hookmill:plugin/types@1.0.0")
+            || wasi::is_known(name);
         // An instance that holds nothing but types needs nothing from the host.
         let just_types = matches!(&item.ty, ComponentItem::ComponentInstance(instance)
             if instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_))));
@@ -192,4 +234,64 @@ fn check_interface(runtime: &Runtime, component: &Component) -> Result<(), LoadE
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::super::pool::{HEAVY, LIGHT};
+    use super::*;
+
+    fn runtime(folder: &tempfile::TempDir) -> Runtime {
+        Runtime::new(Config {
+            instances: 2,
+            heavy_instances: 1,
+            max_file_bytes: 1 << 20,
+            limits: Limits::default(),
+            max_memory_bytes: 16 << 20,
+            cache_dir: folder.path().to_owned(),
+        })
+        .unwrap()
+    }
+
+    /// Compiles a component of so many core modules and memories, and says where it would run.
+    fn placed(runtime: &Runtime, instances: u32, memories: u32) -> Result<&'static str, String> {
+        let empty = "(core instance (instantiate $empty))".repeat(instances as usize);
+        let with_memory = "(core instance (instantiate $memory))".repeat(memories as usize);
+        let text = format!(
+            "(component (core module $empty) (core module $memory (memory 1)) {empty} {with_memory})"
+        );
+        let component = wat::parse_str(text).unwrap();
+        let compiled = runtime.engine().precompile_component(&component).unwrap();
+        match place(runtime, &compiled) {
+            Ok((_, pool)) => Ok(pool.shape().name),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_plugin_runs_in_the_first_pool_that_it_fits() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = runtime(&folder);
+        assert_eq!(placed(&runtime, 3, 1).as_deref(), Ok(LIGHT.name));
+        assert_eq!(placed(&runtime, 38, 1).as_deref(), Ok(HEAVY.name));
+        assert_eq!(placed(&runtime, 3, 2).as_deref(), Ok(HEAVY.name));
+    }
+
+    #[test]
+    fn what_fits_no_pool_is_refused_with_what_and_how_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = runtime(&folder);
+        for (instances, memories, message) in [
+            (
+                300,
+                0,
+                "contains 300 core module instances, which exceeds the configured maximum of 100",
+            ),
+            (0, 40, "contains 40 Wasm linear memories, which exceeds the configured maximum of 4"),
+        ] {
+            let refusal = placed(&runtime, instances, memories).unwrap_err();
+            assert!(refusal.contains(message), "{refusal}");
+        }
+    }
 }
