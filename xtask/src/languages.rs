@@ -84,7 +84,7 @@ fn build(language: &str, tools: &Tools, folder: &Path, built: &Path) -> Result<(
     let mut build = Command::new("./build.sh");
     build.current_dir(&copy).env("PATH", tools.path()?);
     if language == "go"
-        && let Some(package) = tools.go_package()
+        && let Some(package) = Tools::go_package()
     {
         build.env("GO_PKG", package);
     }

@@ -88,7 +88,7 @@ bool exports_hookmill_plugin_transformer_transform(event_t *event, context_t *co
     if (__builtin_mul_overflow(quantity, price, &price) ||
         __builtin_add_overflow(total, price, &total) ||
         __builtin_add_overflow(pieces, quantity, &pieces))
-      return invalid(failure, "the order's total does not fit 64 bits");
+      return invalid(failure, "the order's total is too large");
     text_add_string(&lines, "\\n• ");
     text_add_whole(&lines, quantity);
     text_add_string(&lines, " × ");

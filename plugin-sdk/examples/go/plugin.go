@@ -5,6 +5,7 @@ package export_hookmill_plugin_transformer
 import (
 	"encoding/json"
 	"fmt"
+	"math/bits"
 	"strings"
 
 	. "wit_component/hookmill_plugin_types"
@@ -72,8 +73,13 @@ func Transform(event Event, context Context) Result[Verdict, Failure] {
 	}
 	var pieces, total uint64
 	for _, item := range order.Items {
+		high, price := bits.Mul64(item.Quantity, item.UnitPriceCents)
+		var carry uint64
+		total, carry = bits.Add64(total, price, 0)
+		if high != 0 || carry != 0 {
+			return invalid("the order's total is too large")
+		}
 		pieces += item.Quantity
-		total += item.Quantity * item.UnitPriceCents
 	}
 	if total < config.MinimumCents {
 		reason := fmt.Sprintf("the order comes to %s %s, which is less than %s",

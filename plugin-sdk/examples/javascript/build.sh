@@ -2,5 +2,5 @@
 # Builds order-message.wasm: the source and QuickJS, which runs it.
 set -eu
 cd "$(dirname "$0")"
-npm ci
+npm install
 npm run build

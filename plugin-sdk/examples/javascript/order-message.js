@@ -35,6 +35,9 @@ export const transformer = {
       pieces += quantity;
       total += quantity * unit_price_cents;
     }
+    if (!Number.isSafeInteger(total)) {
+      throw { tag: "invalid", val: "the order's total is too large" };
+    }
     const { currency } = order;
     if (total < minimum) {
       const reason = `the order comes to ${money(total)} ${currency}, which is less than ${money(minimum)}`;

@@ -57,7 +57,7 @@ impl Tools {
 
     /// The package that Go bindings import, as the generator's crate brings it: the same release for both,
     /// also where Go's module proxy does not have it.
-    pub(super) fn go_package(&self) -> Option<PathBuf> {
+    pub(super) fn go_package() -> Option<PathBuf> {
         let home = std::env::var_os("CARGO_HOME")
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")))?;

@@ -56,7 +56,7 @@ impl Printed {
     pub(super) fn finish(&self) {
         let mut lines = self.lines();
         for (level, line) in mem::take(&mut lines.begun) {
-            lines.end(level, line);
+            lines.end(level, &line);
         }
     }
 
@@ -74,7 +74,7 @@ impl Lines {
                 return;
             }
             match self.begun_line(level).map(mem::take) {
-                Some(line) if !line.is_empty() => self.end(level, line),
+                Some(line) if !line.is_empty() => self.end(level, &line),
                 // Nothing of it could be kept.
                 _ if !piece.is_empty() => self.omitted += 1,
                 _ => {}
@@ -99,8 +99,8 @@ impl Lines {
         self.begun.iter_mut().find(|(of, _)| *of == level).map(|(_, line)| line)
     }
 
-    fn end(&mut self, level: Level, line: Vec<u8>) {
-        let text = String::from_utf8_lossy(&line);
+    fn end(&mut self, level: Level, line: &[u8]) {
+        let text = String::from_utf8_lossy(line);
         let text = text.trim_end();
         if text.is_empty() {
             // An empty line tells an operator nothing.

@@ -52,8 +52,9 @@ fn order_message(event: Event<Order>, context: Context<Config>) -> Result<Verdic
     if items.is_empty() {
         return Err(Failure::invalid("the order has no items"));
     }
-    let pieces: u64 = items.iter().map(|item| item.quantity).sum();
-    let total: u64 = items.iter().map(|item| item.quantity * item.unit_price_cents).sum();
+    let Some((pieces, total)) = totals(items) else {
+        return Err(Failure::invalid("the order's total is too large"));
+    };
     let minimum = context.config.minimum_cents;
     if total < minimum {
         let (total, minimum) = (money(total), money(minimum));
@@ -68,6 +69,14 @@ fn order_message(event: Event<Order>, context: Context<Config>) -> Result<Verdic
         write!(text, "\n• {quantity} × {name}")?;
     }
     Verdict::forward(&Message { channel: context.config.channel.as_deref(), text: &text })
+}
+
+/// How many pieces there are, and what they come to.
+fn totals(items: &[Item]) -> Option<(u64, u64)> {
+    items.iter().try_fold((0_u64, 0_u64), |(pieces, total), item| {
+        let price = item.quantity.checked_mul(item.unit_price_cents)?;
+        Some((pieces.checked_add(item.quantity)?, total.checked_add(price)?))
+    })
 }
 
 fn money(cents: u64) -> String {

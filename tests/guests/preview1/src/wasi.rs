@@ -31,7 +31,6 @@ mod host {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-#[expect(clippy::missing_safety_doc, reason = "never called")]
 mod host {
     pub(super) unsafe fn fd_write(_: u32, _: *const [usize; 2], _: u32, _: *mut u32) -> u32 {
         52
