@@ -69,6 +69,7 @@ async fn load() -> Plugin {
     });
     let config = Config {
         instances: 64,
+        heavy_instances: 1,
         max_file_bytes: 10 << 20,
         limits: Limits::default(),
         max_memory_bytes: 64 << 20,

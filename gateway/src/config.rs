@@ -252,6 +252,7 @@ fn plugins(
     cache_dir: PathBuf,
 ) -> (transform::Config, reload::Config) {
     const INSTANCES: u32 = 256;
+    const HEAVY_INSTANCES: u32 = 16;
     const MAX_FILE_BYTES: u64 = 10 * MIB;
     const MAX_MEMORY_BYTES: usize = 64 << 20;
     const SETTLE: Duration = Duration::from_millis(50);
@@ -265,6 +266,9 @@ fn plugins(
     let default = transform::Limits::default();
     let transform = transform::Config {
         instances: section.optional("instances", count(1..=100_000)).unwrap_or(INSTANCES),
+        heavy_instances: section
+            .optional("heavy_instances", count(1..=10_000))
+            .unwrap_or(HEAVY_INSTANCES),
         max_file_bytes: section.optional("max_file_bytes", size(1..=GIB)).unwrap_or(MAX_FILE_BYTES),
         limits: section.section("limits", |section| limits(section, &default, max_memory_bytes)),
         max_memory_bytes,

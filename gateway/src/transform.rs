@@ -1,8 +1,9 @@
 //! The transform stage: runs an event through a chain of plugins, each call in a fresh sandbox.
 //!
-//! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `compile` does so in child
-//! processes, and `cache` keeps what they made; `call` runs one call under its limits; `host` is what a call may
-//! ask for beyond that; `output` checks what came back; `chain` strings calls together.
+//! `engine` owns the two pools, a `pool` runs the plugins that fit it; `load` makes a plugin of a file; `compile`
+//! does so in child processes, and `cache` keeps what they made; `call` runs one call under its limits, with
+//! the empty `wasi` that some languages need; `host` is what a call may ask for beyond that; `output` checks what
+//! came back; `chain` strings calls together.
 
 mod cache;
 mod call;
@@ -13,6 +14,8 @@ mod host;
 mod limits;
 mod load;
 mod output;
+mod pool;
+mod wasi;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -35,6 +38,8 @@ pub use self::load::LoadError;
 pub struct Config {
     /// Calls that can run at once; more wait for their turn.
     pub instances: u32,
+    /// The same for plugins that need more of the engine than most: the runtimes of other languages.
+    pub heavy_instances: u32,
     /// The largest plugin file that is loaded, in bytes.
     pub max_file_bytes: u64,
     /// Limits of plugins that bring none of their own.
@@ -67,6 +72,9 @@ pub struct Plugin {
     limits: Limits,
     grants: Arc<Grants>,
     runtime: Runtime,
+    pool: pool::Pool,
+    /// Whether its calls need a WASI context.
+    wasi: bool,
     instance: contract::PluginPre<call::State>,
     /// Keeps the code that it runs from in the cache.
     _compiled: Option<cache::Hold>,

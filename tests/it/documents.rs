@@ -62,6 +62,19 @@ fn every_plugin_has_a_readme_and_fixtures() {
 }
 
 #[test]
+fn every_language_has_a_readme_and_the_shared_fixtures() {
+    let examples = workspace().join("plugin-sdk/examples");
+    let shared = fs::canonicalize(examples.join("fixtures")).unwrap();
+    for language in ["c", "go", "javascript", "python", "rust"] {
+        let folder = examples.join(language);
+        assert!(folder.join("README.md").exists(), "{language}");
+        assert_eq!(fs::canonicalize(folder.join("fixtures")).unwrap(), shared, "{language}");
+    }
+    let lock = fs::read_to_string(examples.join("javascript/package-lock.json")).unwrap();
+    assert!(!lock.contains("\"resolved\""), "a lock file names no registry's host");
+}
+
+#[test]
 fn the_commands_of_the_readme_are_those_of_ci() {
     let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
     let ci = fs::read_to_string(workspace().join(".ci/run")).unwrap();

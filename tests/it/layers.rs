@@ -65,6 +65,8 @@ const MODULES: &[(&str, &[&str])] = &[
 /// Foreign crates that one module owns, or a few at one edge.
 const OWNED: &[(&str, &[&str])] = &[
     ("wasmtime", &["transform"]),
+    ("wasmtime_wasi", &["transform"]),
+    ("wasi_preview1_component_adapter_provider", &["transform"]),
     ("wasmparser", &["transform"]),
     ("wit_component", &["transform"]),
     ("hmac", &["sign"]),

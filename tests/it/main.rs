@@ -8,6 +8,8 @@
 
 /// What each example plugin makes of its fixtures, through a real gateway.
 mod plugins;
+/// Plugins that need a WASI, and those in other languages.
+mod languages;
 /// What is accepted, what is refused, and in which words.
 mod ingest;
 /// What receivers get, and what follows when they fail.

@@ -134,14 +134,14 @@ async fn check(plugin: &str) {
     }
 }
 
-struct Fixture {
-    name: String,
-    fixture: Value,
+pub(crate) struct Fixture {
+    pub(crate) name: String,
+    pub(crate) fixture: Value,
     /// As it is written in the file: what a plugin sees is compared byte for byte.
-    payload: String,
+    pub(crate) payload: String,
 }
 
-fn fixtures(folder: &Path) -> Vec<Fixture> {
+pub(crate) fn fixtures(folder: &Path) -> Vec<Fixture> {
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let raw: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text).unwrap();
@@ -161,7 +161,7 @@ fn fixtures(folder: &Path) -> Vec<Fixture> {
         .collect()
 }
 
-fn submission(event: &Value, payload: &str) -> String {
+pub(crate) fn submission(event: &Value, payload: &str) -> String {
     let mut submission = json!({ "type": "order.paid" });
     for field in ["id", "type", "timestamp", "attributes"] {
         if let Some(value) = event.get(field) {
@@ -172,7 +172,7 @@ fn submission(event: &Value, payload: &str) -> String {
     format!("{{\"data\":{payload},{}", rest.trim_start_matches('{'))
 }
 
-fn compare(case: &str, expect: &Value, deliveries: &[Value], receiver: &Receiver) {
+pub(crate) fn compare(case: &str, expect: &Value, deliveries: &[Value], receiver: &Receiver) {
     let received = receiver.received();
     let first = &deliveries[0];
     if let Some(parts) = expect.get("forward") {

@@ -39,7 +39,8 @@ pub(crate) fn succeeded(command: &Command, status: ExitStatus) -> Result<()> {
 pub(crate) fn shown(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();
     let mut text = program.rsplit('/').next().unwrap_or(&program).to_owned();
-    for (name, value) in command.get_envs() {
+    // The search path is long, and the task's own business.
+    for (name, value) in command.get_envs().filter(|(name, _)| *name != "PATH") {
         let value = value.unwrap_or_default().to_string_lossy();
         text.insert_str(0, &format!("{}={} ", name.to_string_lossy(), quoted(&value)));
     }

@@ -11,6 +11,7 @@ mod bench;
 mod check;
 mod command;
 mod demo;
+mod languages;
 mod process;
 mod report;
 mod test;
@@ -34,6 +35,12 @@ Usage: cargo xtask <TASK>
 Tasks:
   check               formatting, lints (native and wasm32) and documentation
   test [ARGS]         build every plugin, then run every test; ARGS go to `cargo test --workspace`
+  test --all-languages
+                      build the example plugins in C, Go, JavaScript and Python with their own tools,
+                      and run them through a gateway; what is missing is installed or named
+    --only LANGUAGES    some of them, with commas between
+    --release           measure an optimised gateway
+    --json              print the figures as JSON, in the last line
   wasm                build every plugin and every guest of the tests
   demo [--once]       the whole product with real processes: events in, plugins between, signed
                       requests out; a plugin replaced while events flow; the gateway killed and
@@ -63,6 +70,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some("check") => arguments.end().and_then(|()| check::run()),
+        Some("test") if arguments.flag("--all-languages") => languages::run(arguments),
         Some("test") => test::run(&arguments.rest()),
         Some("wasm") => arguments.end().and_then(|()| wasm::run()),
         Some("demo") => demo::run(arguments),

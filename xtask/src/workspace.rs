@@ -24,9 +24,11 @@ pub(crate) fn binary(folder: &str, name: &str) -> PathBuf {
     target().join(folder).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// The names of the crates that are built to wasm: the plugins, and the guests of the tests.
+/// The names of the crates that are built to wasm: the plugins, the SDK's example and the guests of the
+/// tests.
 pub(crate) fn wasm_crates() -> Result<Vec<String>> {
     let mut names = crates_in("plugins")?;
+    names.push("order-message".to_owned());
     names.extend(crates_in("tests/guests")?);
     Ok(names)
 }

@@ -9,9 +9,10 @@ use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
 use super::contract::hookmill::plugin::types::Host as TypesHost;
-use super::engine::MAX_TABLE_ELEMENTS;
 use super::host::{About, Session};
-use super::{Limits, Plugin, Runtime, contract};
+use super::pool::{Pool, Shape};
+use super::wasi::{Occasion, Wasi};
+use super::{Limits, Plugin, contract};
 use crate::delivery::{DeliveryId, Failure, FailureKind};
 use crate::event::Event;
 
@@ -28,6 +29,7 @@ impl Plugin {
         event: guest::Event<'_>,
         context: guest::Context<'_>,
         session: Option<Box<Session>>,
+        occasion: impl FnOnce() -> Occasion,
     ) -> (Result<Result<guest::Verdict, guest::Failure>, Failure>, Log) {
         let run = async |store: &mut Store<State>| {
             let instance = self.instance.instantiate_async(&mut *store).await?;
@@ -39,7 +41,9 @@ impl Plugin {
             }
             _ => None,
         };
-        bounded(&self.runtime, &self.limits, session, run).await
+        let wasi = self.wasi.then(occasion);
+        let state = State::new(&self.pool, &self.limits, session, wasi);
+        bounded(&self.pool, &self.limits, state, run).await
     }
 
     /// What a call may ask of the gateway; none when the plugin was granted nothing.
@@ -54,35 +58,38 @@ impl Plugin {
 
 /// Calls `describe` on a plugin that is being loaded.
 pub(super) async fn describe(
-    runtime: &Runtime,
+    pool: &Pool,
     limits: &Limits,
+    wasi: bool,
     instance: &contract::PluginPre<State>,
 ) -> (Result<guest::Description, Failure>, Log) {
     let run = async |store: &mut Store<State>| {
         let instance = instance.instantiate_async(&mut *store).await?;
         instance.hookmill_plugin_transformer().call_describe(store).await
     };
-    bounded(runtime, limits, None, run).await
+    let state = State::new(pool, limits, None, wasi.then(Occasion::of_describing));
+    bounded(pool, limits, state, run).await
 }
 
 /// Runs one call under its limits, once it is its turn.
 async fn bounded<T>(
-    runtime: &Runtime,
+    pool: &Pool,
     limits: &Limits,
-    session: Option<Box<Session>>,
+    state: State,
     run: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> (Result<T, Failure>, Log) {
-    let Ok(_turn) = runtime.turns().acquire().await else {
+    let Ok(_turn) = pool.turns().acquire().await else {
         let failure = Failure::new(FailureKind::Internal, "the plugin engine has stopped");
         return (Err(failure), Log::new(limits));
     };
-    let _running = runtime.running();
-    let mut store = Store::new(runtime.engine(), State::new(limits, session));
+    let _running = pool.running();
+    let mut store = Store::new(pool.engine(), state);
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(limits.output_bytes.saturating_add(SLACK_BYTES));
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut context| Ok(context.data_mut().budget.tick()));
     let result = run(&mut store).await;
+    store.data_mut().log_all_printed();
     let failure = |error| store.data().failure(limits, &error);
     let result = result.map_err(failure);
     (result, store.into_data().log)
@@ -94,15 +101,58 @@ pub(super) struct State {
     budget: Budget,
     log: Log,
     session: Option<Box<Session>>,
+    /// Boxed, as most plugins do without.
+    wasi: Option<Box<Wasi>>,
 }
 
 impl State {
-    fn new(limits: &Limits, session: Option<Box<Session>>) -> Self {
+    fn new(
+        pool: &Pool,
+        limits: &Limits,
+        session: Option<Box<Session>>,
+        wasi: Option<Occasion>,
+    ) -> Self {
         Self {
-            memory: Memory { limit: limits.memory_bytes, used: 0, refused: false },
+            memory: Memory::new(limits.memory_bytes, pool.shape()),
             budget: Budget::new(limits.time),
             log: Log::new(limits),
             session,
+            wasi: wasi.map(|occasion| Box::new(Wasi::new(occasion, limits))),
+        }
+    }
+
+    /// The context that WASI's functions work on, which are linked only where there is one.
+    pub(super) fn wasi(&mut self) -> &mut Wasi {
+        self.wasi.get_or_insert_with(|| {
+            Box::new(Wasi::new(Occasion::of_describing(), &Limits::default()))
+        })
+    }
+
+    /// Moves what was printed to the log, in its place among the messages.
+    fn log_printed(&mut self) {
+        let Some(wasi) = &mut self.wasi else {
+            return;
+        };
+        let (lines, omitted) = wasi.take_printed();
+        for (level, line) in lines {
+            let line = self.redacted(line);
+            self.log.push(level, line);
+        }
+        self.log.omitted += omitted;
+    }
+
+    /// Without the secrets that the plugin was given.
+    fn redacted(&self, text: String) -> String {
+        match &self.session {
+            Some(session) => session.about().secrets.redact(text),
+            None => text,
+        }
+    }
+
+    fn log_all_printed(&mut self) {
+        if let Some(wasi) = &mut self.wasi {
+            wasi.finish_printing();
+            self.log_printed();
         }
     }
 
@@ -143,6 +193,10 @@ impl State {
 
     /// What an error of the engine means. A limit that was hit is the cause of whatever came after.
     fn failure(&self, limits: &Limits, error: &wasmtime::Error) -> Failure {
+        if self.wasi.as_ref().is_some_and(|wasi| wasi.has_overslept()) {
+            let message = format!("slept longer than its limit of {:?}", limits.time);
+            return Failure::new(FailureKind::PluginTimeout, message + &place(error));
+        }
         if self.budget.exhausted {
             let mut message = format!("ran longer than its limit of {:?}", limits.time);
             if let Some(session) = &self.session
@@ -175,7 +229,10 @@ impl State {
             (None, Some(trap)) => trap.to_string(),
             (None, None) => format!("{:#}", error.root_cause()),
         };
-        Failure::new(FailureKind::PluginTrap, what + &place(error))
+        // A runtime of another language says on standard error what went wrong.
+        let complaints = self.wasi.as_ref().and_then(|wasi| wasi.complaints());
+        let said = complaints.map(|text| format!("; it printed: {text}")).unwrap_or_default();
+        Failure::new(FailureKind::PluginTrap, what + &place(error) + &said)
     }
 }
 
@@ -208,6 +265,13 @@ struct Memory {
     limit: usize,
     used: usize,
     refused: bool,
+    shape: &'static Shape,
+}
+
+impl Memory {
+    fn new(limit: usize, shape: &'static Shape) -> Self {
+        Self { limit, used: 0, refused: false, shape }
+    }
 }
 
 impl ResourceLimiter for Memory {
@@ -234,7 +298,19 @@ impl ResourceLimiter for Memory {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
+        Ok(desired <= self.shape.table_elements)
+    }
+
+    fn instances(&self) -> usize {
+        self.shape.core_instances as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.shape.tables as usize
+    }
+
+    fn memories(&self) -> usize {
+        self.shape.memories as usize
     }
 }
 
@@ -355,17 +431,16 @@ impl TypesHost for State {}
 
 impl LogHost for State {
     fn log(&mut self, level: Level, message: String) {
+        self.log_printed();
         // Before it is cut to size: half a secret would not be recognised.
-        let message = match &self.session {
-            Some(session) => session.about().secrets.redact(message),
-            None => message,
-        };
+        let message = self.redacted(message);
         self.log.push(level, message);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::pool::LIGHT;
     use super::*;
 
     #[test]
@@ -385,7 +460,7 @@ mod tests {
 
     #[test]
     fn memory_counts_all_memories_together() {
-        let mut memory = Memory { limit: 100, used: 0, refused: false };
+        let mut memory = Memory::new(100, &LIGHT);
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(memory.memory_growing(0, 40, None).unwrap());
         assert!(!memory.memory_growing(60, 61, None).unwrap());

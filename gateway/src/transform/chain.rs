@@ -1,12 +1,17 @@
 //! A chain: plugins one after the other, each seeing what the one before it made.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::host::About;
 use super::output;
+use super::wasi::Occasion;
 use super::{Limits, Plugin, Secrets};
 use crate::delivery::{DeliveryId, Failure, FailureKind, Request, WebhookId};
+use crate::digest::Digest;
 use crate::event::Event;
 use crate::kv::Run;
 
@@ -110,6 +115,16 @@ fn failed(plugin: &Plugin, mut failure: Failure) -> Box<Failed> {
     Box::new(Failed { plugin: plugin.name.to_string(), failure })
 }
 
+/// What this call, and the same one whenever the run is repeated, may know of time and chance.
+fn occasion(event: &Event, run: Run) -> Occasion {
+    let Run { delivery, step, part } = run;
+    Occasion {
+        accepted_at: Duration::try_from(event.accepted_at.duration_since(Timestamp::UNIX_EPOCH))
+            .unwrap_or_default(),
+        seed: Digest::of_parts(&[delivery.as_bytes(), &step.to_le_bytes(), &part.to_le_bytes()]),
+    }
+}
+
 async fn call(
     event: &Event,
     recipient: Recipient<'_>,
@@ -153,7 +168,8 @@ async fn call(
         accepted_at: event.accepted_at,
         secrets: secrets.clone(),
     });
-    let (answer, log) = plugin.call(guest_event, context, session).await;
+    let occasion = || occasion(event, run);
+    let (answer, log) = plugin.call(guest_event, context, session, occasion).await;
     log.emit(&plugin.name, Some((event, recipient.delivery)));
     let mut failure = match answer {
         Ok(Ok(guest::Verdict::Drop(reason))) => {

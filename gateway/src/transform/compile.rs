@@ -16,6 +16,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
 use wasmparser::Parser;
 use wasmtime::Engine;
 use wit_component::ComponentEncoder;
@@ -169,6 +172,13 @@ fn compile_here(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Refusal> {
         encoded = ComponentEncoder::default()
             .validate(true)
             .module(wasm)
+            // Taken in only where the module imports it.
+            .and_then(|encoder| {
+                encoder.adapter(
+                    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                    WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+                )
+            })
             .and_then(|mut encoder| encoder.encode())
             .map_err(|error| Refusal::NotAComponent(wasmtime::Error::from_boxed(error.into())))?;
         &encoded

@@ -1,4 +1,4 @@
-//! The engine: compiled once configured, with a pool of instance slots and the clock that bounds calls.
+//! The runtime: the two pools, the cache of compiled code, and the clock that bounds calls.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -8,14 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use wasmtime::component::Linker;
-use wasmtime::{Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Engine, EngineWeak};
 
+use super::Config;
 use super::cache::Cache;
-use super::call::State;
 use super::compile::Queue;
 use super::host::{Services, Turn, Turns};
-use super::{Config, contract};
+use super::pool::{self, HEAVY, LIGHT, Pool, Shape};
 
 /// The length of a tick: how often a running call is interrupted to see whether it is over its limit,
 /// and to let other tasks run.
@@ -23,9 +22,6 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// Ticks without a call after which the clock stops until there is one.
 const IDLE_TICKS: u32 = 100;
-
-/// Table elements that one plugin may have: Rust plugins need some hundred.
-pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
 
 /// Everything that plugins share: nothing of it is visible to them. Cheap to clone.
 #[derive(Clone)]
@@ -35,49 +31,34 @@ pub struct Runtime {
 }
 
 struct Shared {
-    engine: Engine,
-    linker: Linker<State>,
+    light: Pool,
+    heavy: Pool,
     cache: Cache,
     compiling: Queue,
     /// Bounds the work that is done on threads of its own.
     aside: Semaphore,
     config: Config,
-    turns: Semaphore,
     waiting_turns: Turns,
-    clock: Arc<Clock>,
 }
 
 impl Runtime {
-    /// Sets up the engine and starts its clock.
+    /// Sets up the engines and starts their clock.
     ///
     /// # Errors
-    /// When the machine cannot give what the engine needs.
+    /// When the machine cannot give what the engines need.
     pub fn new(config: Config) -> Result<Self, EngineError> {
-        let engine = match Engine::new(&settings(Some(pool(&config)))) {
-            Ok(engine) => engine,
-            Err(error) => {
-                // The pool reserves address space, which some containers and emulators forbid.
-                tracing::warn!(
-                    %error,
-                    "no pool of plugin instances can be made; calls will cost some 50 µs more"
-                );
-                Engine::new(&settings(None)).map_err(EngineError::new)?
-            }
-        };
-        let mut linker = Linker::new(&engine);
-        contract::Plugin::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
-            &mut linker,
-            |state| state,
-        )
-        .map_err(EngineError::new)?;
-        let cache = Cache::open(&config.cache_dir, &engine, config.compilation.cache_bytes);
+        let (light, light_shape) = engine(&LIGHT, config.instances, &config)?;
+        let (heavy, heavy_shape) = engine(&HEAVY, config.heavy_instances, &config)?;
+        let cache = Cache::open(&config.cache_dir, &light, config.compilation.cache_bytes);
         let compiling = Queue::new(config.compilation.clone());
         let aside = Semaphore::new(thread::available_parallelism().map_or(1, NonZeroUsize::get));
-        let clock = Clock::start(engine.weak()).map_err(EngineError::new)?;
-        let turns = Semaphore::new(usize::try_from(config.instances).unwrap_or(usize::MAX));
+        let clock = Clock::start(vec![light.weak(), heavy.weak()]).map_err(EngineError::new)?;
+        let light = Pool::new(light, light_shape, config.instances, Arc::clone(&clock))
+            .map_err(EngineError::new)?;
+        let heavy = Pool::new(heavy, heavy_shape, config.heavy_instances, clock)
+            .map_err(EngineError::new)?;
         let waiting_turns = Turns::new(config.instances);
-        let shared =
-            Shared { engine, linker, cache, compiling, aside, config, turns, waiting_turns, clock };
+        let shared = Shared { light, heavy, cache, compiling, aside, config, waiting_turns };
         Ok(Self { shared: Arc::new(shared), services: None })
     }
 
@@ -106,12 +87,14 @@ impl Runtime {
         self.shared.config.max_file_bytes
     }
 
+    /// The engine that compiles; all run what it makes.
     pub(super) fn engine(&self) -> &Engine {
-        &self.shared.engine
+        self.shared.light.engine()
     }
 
-    pub(super) fn linker(&self) -> &Linker<State> {
-        &self.shared.linker
+    /// The pools, the one to be preferred first.
+    pub(super) fn pools(&self) -> [&Pool; 2] {
+        [&self.shared.light, &self.shared.heavy]
     }
 
     pub(super) fn cache(&self) -> &Cache {
@@ -135,10 +118,6 @@ impl Runtime {
         tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)
     }
 
-    pub(super) fn turns(&self) -> &Semaphore {
-        &self.shared.turns
-    }
-
     pub(super) fn services(&self) -> Option<Arc<Services>> {
         self.services.clone()
     }
@@ -146,11 +125,6 @@ impl Runtime {
     /// A turn of a call that may wait for something outside.
     pub(super) async fn waiting_turn(&self, tenant: &Arc<str>) -> Option<Turn> {
         self.shared.waiting_turns.take(tenant).await
-    }
-
-    /// Keeps the clock running until the guard is dropped.
-    pub(super) fn running(&self) -> Running<'_> {
-        self.shared.clock.begin()
     }
 }
 
@@ -178,68 +152,38 @@ impl fmt::Display for EngineError {
 
 impl std::error::Error for EngineError {}
 
-/// An engine that only compiles, for the same code as the one that runs it.
-pub(super) fn for_compiling() -> wasmtime::Result<Engine> {
-    Engine::new(&settings(None))
-}
-
-/// What does not depend on the pool is what compiled code depends on.
-fn settings(pool: Option<PoolingAllocationConfig>) -> wasmtime::Config {
-    let mut settings = wasmtime::Config::new();
-    settings
-        .epoch_interruption(true)
-        .memory_init_cow(true)
-        // The contract has no async functions; supporting them would slow down each call.
-        .concurrency_support(false)
-        .max_wasm_stack(512 << 10)
-        // Host functions run on what is left, so it has to be ample.
-        .async_stack_size(1 << 20)
-        // What no plugin needs is no way in.
-        .wasm_memory64(false)
-        .wasm_gc(false)
-        .gc_support(false)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(16));
-    if let Some(pool) = pool {
-        settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+/// An engine with slots, or without where the machine cannot reserve them, and what fits into it.
+fn engine(
+    shape: &'static Shape,
+    instances: u32,
+    config: &Config,
+) -> Result<(Engine, &'static Shape), EngineError> {
+    match pool::engine(shape, instances, config.max_memory_bytes) {
+        Ok(engine) => Ok((engine, shape)),
+        Err(error) => {
+            // Slots reserve address space, which some containers and emulators forbid.
+            tracing::warn!(
+                %error,
+                pool = shape.name,
+                "no pool of plugin instances can be made; calls will cost some 50 µs more"
+            );
+            let engine = pool::engine_without_slots().map_err(EngineError::new)?;
+            // Nothing but slots would tell what fits, so all that may run anywhere may run here.
+            Ok((engine, &HEAVY))
+        }
     }
-    settings
 }
 
-fn pool(config: &Config) -> PoolingAllocationConfig {
-    let instances = config.instances;
-    let scan = PoolingAllocationConfig::is_pagemap_scan_available();
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(4))
-        .total_memories(instances)
-        .total_tables(instances.saturating_mul(2))
-        .total_stacks(instances)
-        .max_core_instances_per_component(8)
-        .max_memories_per_component(1)
-        .max_tables_per_component(4)
-        .max_core_instance_size(1 << 20)
-        .max_component_instance_size(1 << 20)
-        .max_memory_size(config.max_memory_bytes)
-        .table_elements(MAX_TABLE_ELEMENTS)
-        // Resetting pages that a call has touched beats mapping new ones, as long as the kernel tells
-        // which were touched; without, all that is kept has to be cleared at each call.
-        .pagemap_scan(if scan { Enabled::Yes } else { Enabled::No })
-        .linear_memory_keep_resident(if scan { 512 << 10 } else { 64 << 10 })
-        .table_keep_resident(16 << 10)
-        .max_unused_warm_slots(instances);
-    pool
-}
-
-/// Advances the engine's epoch once a tick, from a thread of its own: a runtime's timer can be held
+/// Advances the engines' epochs once a tick, from a thread of its own: a runtime's timer can be held
 /// up by the very call that it should interrupt.
-struct Clock {
+pub(super) struct Clock {
     calls: AtomicUsize,
     stopped: AtomicBool,
     thread: OnceLock<thread::Thread>,
 }
 
 impl Clock {
-    fn start(engine: EngineWeak) -> std::io::Result<Arc<Self>> {
+    fn start(engines: Vec<EngineWeak>) -> std::io::Result<Arc<Self>> {
         let clock = Arc::new(Self {
             calls: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
@@ -248,9 +192,10 @@ impl Clock {
         let weak = Arc::downgrade(&clock);
         let handle = thread::Builder::new().name("plugin-clock".to_owned()).spawn(move || {
             let mut idle = 0;
-            while let (Some(engine), Some(clock)) = (engine.upgrade(), weak.upgrade()) {
-                engine.increment_epoch();
-                drop(engine);
+            while let Some(clock) = weak.upgrade() {
+                for engine in engines.iter().filter_map(EngineWeak::upgrade) {
+                    engine.increment_epoch();
+                }
                 idle = clock.rest(idle);
             }
         })?;
@@ -272,7 +217,7 @@ impl Clock {
         }
         self.stopped.store(true, Ordering::SeqCst);
         // A call that began before the store above did not see it, so look once more. The time limit
-        // lets the thread notice that the engine is gone.
+        // lets the thread notice that the pools are gone.
         if self.calls.load(Ordering::SeqCst) == 0 {
             thread::park_timeout(Duration::from_secs(1));
         }
@@ -280,7 +225,8 @@ impl Clock {
         idle
     }
 
-    fn begin(&self) -> Running<'_> {
+    /// Keeps the clock running until the guard is dropped.
+    pub(super) fn begin(&self) -> Running<'_> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         if self.stopped.load(Ordering::SeqCst)
             && let Some(thread) = self.thread.get()

@@ -6,12 +6,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wasmparser::{Parser, Payload};
+use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::cache::Hold;
 use super::host::NotGranted;
-use super::{Capability, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract, host};
+use super::pool::Pool;
+use super::{
+    Capability, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract, host, wasi,
+};
 use crate::digest::Digest;
 
 /// The custom section in which the SDK leaves the contract's version.
@@ -47,11 +51,11 @@ impl Runtime {
         let content = bytes.clone();
         let version = self.apart(move || Digest::of(&content)).await?;
         let compiled = self.compiled(version, bytes).await?;
-        let runtime = self.clone();
-        let component = compiled.component;
         let granted = Granted { plugin: name.to_owned(), grants: Arc::clone(&grants) };
-        let instance = self.apart(move || link(&runtime, &component, &granted)).await??;
-        let description = describe(self, name, &limits, &grants, &instance).await?;
+        let Compiled { component, pool, hold } = compiled;
+        let linked = self.apart(move || link(&pool, &component, &granted)).await??;
+        let description = describe(name, &limits, &grants, &linked).await?;
+        let Linked { pool, instance, wasi } = linked;
         Ok(Plugin {
             name: Arc::from(name),
             version,
@@ -60,8 +64,10 @@ impl Runtime {
             limits,
             grants,
             runtime: self.clone(),
+            pool,
+            wasi,
             instance,
-            _compiled: compiled.hold,
+            _compiled: hold,
         })
     }
 
@@ -163,17 +169,19 @@ fn check_capabilities(plugin: &str, named: &[String], grants: &Grants) -> Result
     Ok(())
 }
 
-/// Code that is loaded, and stays in the cache as long as it is used.
+/// Code that is loaded into the pool that it fits, and stays in the cache as long as it is used.
 struct Compiled {
     component: Component,
+    pool: Pool,
     hold: Option<Hold>,
 }
 
 fn from_cache(runtime: &Runtime, version: Digest) -> Option<Compiled> {
     let kept = runtime.cache().get(version)?;
-    let mapped = map(runtime, &kept.path).or_else(|_| deserialize(runtime, &kept.compiled));
-    match mapped {
-        Ok(component) => Some(Compiled { component, hold: Some(kept.hold) }),
+    let placed = place(runtime, |engine| map(engine, &kept.path))
+        .or_else(|_| place(runtime, |engine| deserialize(engine, &kept.compiled)));
+    match placed {
+        Ok((component, pool)) => Some(Compiled { component, pool, hold: Some(kept.hold) }),
         Err(error) => {
             tracing::warn!(%version, %error, "a cached compilation is unusable; compiling again");
             runtime.cache().remove(version);
@@ -185,52 +193,73 @@ fn from_cache(runtime: &Runtime, version: Digest) -> Option<Compiled> {
 /// Puts new code into the cache, and loads it from there if that works.
 fn keep(runtime: &Runtime, version: Digest, code: &[u8]) -> Result<Compiled, LoadError> {
     if let Some((path, hold)) = runtime.cache().put(version, code)
-        && let Ok(component) = map(runtime, &path)
+        && let Ok((component, pool)) = place(runtime, |engine| map(engine, &path))
     {
-        return Ok(Compiled { component, hold: Some(hold) });
+        return Ok(Compiled { component, pool, hold: Some(hold) });
     }
-    let component = deserialize(runtime, code)
-        .map_err(|error| LoadError::new(format!("it does not load: {error:#}")))?;
-    Ok(Compiled { component, hold: None })
+    let (component, pool) = place(runtime, |engine| deserialize(engine, code))?;
+    Ok(Compiled { component, pool, hold: None })
+}
+
+/// Loads code into the first pool that it fits.
+fn place(
+    runtime: &Runtime,
+    load: impl Fn(&Engine) -> wasmtime::Result<Component>,
+) -> Result<(Component, Pool), LoadError> {
+    let mut refusal = None;
+    for pool in runtime.pools() {
+        match load(pool.engine()) {
+            Ok(component) => return Ok((component, pool.clone())),
+            Err(error) => refusal = Some(error),
+        }
+    }
+    // The last pool is the widest: what it says is what the component is too large in.
+    let refusal = refusal.map(|error| format!("{error:#}")).unwrap_or_default();
+    Err(LoadError::new(format!("it needs more than any plugin can have: {refusal}")))
 }
 
 /// Code that is mapped costs memory only where it runs. Not every file system lets code run from it.
 #[expect(unsafe_code, reason = "the one way to load compiled code; see the comment")]
-fn map(runtime: &Runtime, path: &Path) -> wasmtime::Result<Component> {
+fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file stands in a folder that only the gateway's user can write. The cache has written it, or
     // has seen that its hash matches its content, and never changes a file in place.
-    unsafe { Component::deserialize_file(runtime.engine(), path) }
+    unsafe { Component::deserialize_file(engine, path) }
 }
 
 #[expect(unsafe_code, reason = "the one way to load compiled code; see the comment")]
-fn deserialize(runtime: &Runtime, compiled: &[u8]) -> wasmtime::Result<Component> {
+fn deserialize(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: these bytes come from the compiler, with a hash that matches them, or from a file of which
     // the same is true as above.
-    unsafe { Component::deserialize(runtime.engine(), compiled) }
+    unsafe { Component::deserialize(engine, compiled) }
 }
 
-fn link(
-    runtime: &Runtime,
-    component: &Component,
-    granted: &Granted,
-) -> Result<contract::PluginPre<call::State>, LoadError> {
-    check_interface(runtime, component, granted)?;
+/// A component that is ready to be instantiated.
+struct Linked {
+    pool: Pool,
+    instance: contract::PluginPre<call::State>,
+    wasi: bool,
+}
+
+fn link(pool: &Pool, component: &Component, granted: &Granted) -> Result<Linked, LoadError> {
+    check_interface(component, granted)?;
     let misfit =
         |error: wasmtime::Error| LoadError::new(format!("it does not fit the contract: {error:#}"));
-    let with_grants = host::linker(runtime.linker(), &granted.grants).map_err(misfit)?;
-    let linker = with_grants.as_ref().unwrap_or(runtime.linker());
-    linker.instantiate_pre(component).and_then(contract::PluginPre::new).map_err(misfit)
+    let linker = pool.linker(component).map_err(misfit)?;
+    let with_grants = host::linker(&linker, &granted.grants).map_err(misfit)?;
+    let instance = with_grants.as_ref().unwrap_or(&linker).instantiate_pre(component);
+    let instance = instance.and_then(contract::PluginPre::new).map_err(misfit)?;
+    Ok(Linked { pool: pool.clone(), instance, wasi: wasi::is_wanted_by(component) })
 }
 
 /// Asks the plugin to describe itself.
 async fn describe(
-    runtime: &Runtime,
     name: &str,
     limits: &Limits,
     grants: &Grants,
-    instance: &contract::PluginPre<call::State>,
+    linked: &Linked,
 ) -> Result<Description, LoadError> {
-    let (described, log) = call::describe(runtime, limits, instance).await;
+    let Linked { pool, instance, wasi } = linked;
+    let (described, log) = call::describe(pool, limits, *wasi, instance).await;
     log.emit(name, None);
     let described = described.map_err(|failure| {
         LoadError::new(format!(
@@ -282,12 +311,8 @@ fn inspect(bytes: &[u8]) -> Result<(), LoadError> {
 }
 
 /// Names what is missing or too much, in the plugin author's terms.
-fn check_interface(
-    runtime: &Runtime,
-    component: &Component,
-    granted: &Granted,
-) -> Result<(), LoadError> {
-    let engine = runtime.engine();
+fn check_interface(component: &Component, granted: &Granted) -> Result<(), LoadError> {
+    let engine = component.engine();
     let types = component.component_type();
     if !types.exports(engine).any(|(name, _)| name == TRANSFORMER) {
         let exports: Vec<_> = types.exports(engine).map(|(name, _)| name).collect();
@@ -297,7 +322,8 @@ fn check_interface(
         )));
     }
     for (name, item) in types.imports(engine) {
-        let provided = matches!(name, "hookmill:plugin/log@1.0.0" | "hookmill:plugin/types@1.0.0");
+        let provided = matches!(name, "hookmill:plugin/log@1.0.0" | "hookmill:plugin/types@1.0.0")
+            || wasi::is_known(name);
         // An instance that holds nothing but types needs nothing from the host.
         let just_types = matches!(&item.ty, ComponentItem::ComponentInstance(instance)
             if instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_))));
@@ -318,4 +344,65 @@ fn check_interface(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pool::{HEAVY, LIGHT};
+    use super::super::{Compilation, Config};
+    use super::*;
+
+    fn runtime(folder: &tempfile::TempDir) -> Runtime {
+        Runtime::new(Config {
+            instances: 2,
+            heavy_instances: 1,
+            max_file_bytes: 1 << 20,
+            limits: Limits::default(),
+            max_memory_bytes: 16 << 20,
+            compilation: Compilation::default(),
+            cache_dir: folder.path().to_owned(),
+        })
+        .unwrap()
+    }
+
+    /// Compiles a component of so many core modules and memories, and says where it would run.
+    fn placed(runtime: &Runtime, instances: u32, memories: u32) -> Result<&'static str, String> {
+        let empty = "(core instance (instantiate $empty))".repeat(instances as usize);
+        let with_memory = "(core instance (instantiate $memory))".repeat(memories as usize);
+        let text = format!(
+            "(component (core module $empty) (core module $memory (memory 1)) {empty} {with_memory})"
+        );
+        let component = wat::parse_str(text).unwrap();
+        let compiled = runtime.engine().precompile_component(&component).unwrap();
+        match place(runtime, |engine| deserialize(engine, &compiled)) {
+            Ok((_, pool)) => Ok(pool.shape().name),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_plugin_runs_in_the_first_pool_that_it_fits() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = runtime(&folder);
+        assert_eq!(placed(&runtime, 3, 1).as_deref(), Ok(LIGHT.name));
+        assert_eq!(placed(&runtime, 38, 1).as_deref(), Ok(HEAVY.name));
+        assert_eq!(placed(&runtime, 3, 2).as_deref(), Ok(HEAVY.name));
+    }
+
+    #[test]
+    fn what_fits_no_pool_is_refused_with_what_and_how_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = runtime(&folder);
+        for (instances, memories, message) in [
+            (
+                300,
+                0,
+                "contains 300 core module instances, which exceeds the configured maximum of 100",
+            ),
+            (0, 40, "contains 40 Wasm linear memories, which exceeds the configured maximum of 4"),
+        ] {
+            let refusal = placed(&runtime, instances, memories).unwrap_err();
+            assert!(refusal.contains(message), "{refusal}");
+        }
+    }
 }

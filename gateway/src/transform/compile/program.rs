@@ -10,7 +10,7 @@ use wasmtime::error::OutOfMemory;
 
 use super::{Refusal, compile_here};
 use crate::digest::Digest;
-use crate::transform::engine;
+use crate::transform::pool;
 
 /// How much less urgent than the gateway's own work compiling is.
 const NICE: i32 = 10;
@@ -62,7 +62,7 @@ pub fn compile_stdin(bounds: Bounds) -> io::Result<()> {
 }
 
 fn answer(wasm: &[u8]) -> (Answer, Vec<u8>) {
-    let compiled = engine::for_compiling()
+    let compiled = pool::engine_without_slots()
         .map_err(Refusal::NotCompiled)
         .and_then(|engine| compile_here(&engine, wasm));
     match compiled {
