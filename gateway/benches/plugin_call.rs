@@ -67,6 +67,10 @@ async fn load() -> Plugin {
     });
     let config = Config {
         instances: 64,
+        tenant_instances: 64,
+        total_memory_bytes: 1 << 30,
+        tenant_memory_bytes: 1 << 30,
+        max_stack_bytes: 512 << 10,
         max_file_bytes: 10 << 20,
         limits: Limits::default(),
         max_memory_bytes: 64 << 20,

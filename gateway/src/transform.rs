@@ -1,15 +1,22 @@
 //! The transform stage: runs an event through a chain of plugins, each call in a fresh sandbox.
 //!
-//! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `call` runs one call under
-//! its limits; `output` checks what came back; `chain` strings calls together.
+//! `engine` owns the one engine and its pool; `inspect` looks a file over and `load` makes a plugin of it;
+//! `turns` says which call may begin and `pace` which may go on; `call` runs one call under its limits;
+//! `output` checks what came back; `chain` strings calls together.
 
 mod cache;
 mod call;
 mod chain;
+mod description;
 mod engine;
+mod inspect;
 mod limits;
 mod load;
+mod meter;
 mod output;
+mod pace;
+mod text;
+mod turns;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,6 +34,14 @@ pub use self::load::LoadError;
 pub struct Config {
     /// Calls that can run at once; more wait for their turn.
     pub instances: u32,
+    /// Calls of one tenant that can run at once; the others are for other tenants.
+    pub tenant_instances: u32,
+    /// The memory that all calls under way may take together, in bytes, each counted with its limit.
+    pub total_memory_bytes: usize,
+    /// The memory that those of one tenant may take together, in bytes.
+    pub tenant_memory_bytes: usize,
+    /// How deep the stack of a call may become, in bytes.
+    pub max_stack_bytes: usize,
     /// The largest plugin file that is loaded, in bytes.
     pub max_file_bytes: u64,
     /// Limits of plugins that bring none of their own.
@@ -42,6 +57,8 @@ mod contract {
     wasmtime::component::bindgen!({
         path: "../plugin-sdk/wit/since-v1.0",
         world: "plugin",
+        // A call too many ends in a trap.
+        imports: { default: trappable },
         exports: { default: async },
         ownership: Borrowing { duplicate_if_necessary: true },
     });

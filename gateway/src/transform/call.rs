@@ -4,26 +4,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
-use super::contract::hookmill::plugin::types::Host as TypesHost;
-use super::engine::MAX_TABLE_ELEMENTS;
-use super::{Limits, Plugin, Runtime, contract};
-use crate::delivery::{DeliveryId, Failure, FailureKind};
+use super::contract::hookmill::plugin::types::{HeaderChange, Host as TypesHost, Outgoing};
+use super::meter::{HostCalls, Memory, Refused};
+use super::turns::Amount;
+use super::{Limits, Plugin, Runtime, contract, description, text};
+use crate::delivery::{DeliveryId, Failure, FailureKind, OneLine};
 use crate::event::Event;
 
 /// Frames of a backtrace that go on record.
 const MAX_FRAMES: usize = 5;
 
-/// Bytes of text that a call may return beside its output: the reason, the message and the like.
+/// The longest name of a function that goes on record, in bytes: the file says what it is.
+const MAX_FRAME_BYTES: usize = 120;
+
+/// Bytes of text that a call may hand over at once beside its output and the log.
 const SLACK_BYTES: usize = 64 << 10;
+
+/// Whose calls those are that load a plugin. No tenant has an empty name.
+const LOADING: &str = "";
 
 impl Plugin {
     /// Calls `transform`. The log is given back whatever the result.
     pub(super) async fn call(
         &self,
+        tenant: &Arc<str>,
         event: guest::Event<'_>,
         context: guest::Context<'_>,
     ) -> (Result<Result<guest::Verdict, guest::Failure>, Failure>, Log) {
@@ -31,7 +39,7 @@ impl Plugin {
             let instance = self.instance.instantiate_async(&mut *store).await?;
             instance.hookmill_plugin_transformer().call_transform(store, event, context).await
         };
-        bounded(&self.runtime, &self.limits, run).await
+        bounded(&self.runtime, tenant, &self.limits, run).await
     }
 }
 
@@ -45,65 +53,125 @@ pub(super) async fn describe(
         let instance = instance.instantiate_async(&mut *store).await?;
         instance.hookmill_plugin_transformer().call_describe(store).await
     };
-    bounded(runtime, limits, run).await
+    bounded(runtime, &Arc::from(LOADING), &description::limits(limits), run).await
 }
 
 /// Runs one call under its limits, once it is its turn.
 async fn bounded<T>(
     runtime: &Runtime,
+    tenant: &Arc<str>,
     limits: &Limits,
     run: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> (Result<T, Failure>, Log) {
-    let Ok(_turn) = runtime.turns().acquire().await else {
+    let amount = Amount::one(limits.memory_bytes);
+    let Some(_turn) = runtime.turns().take(tenant, amount).await else {
         let failure = Failure::new(FailureKind::Internal, "the plugin engine has stopped");
         return (Err(failure), Log::new(limits));
     };
     let _running = runtime.running();
     let mut store = Store::new(runtime.engine(), State::new(limits));
     store.limiter(|state| &mut state.memory);
-    store.set_hostcall_fuel(limits.output_bytes.saturating_add(SLACK_BYTES));
+    store.set_hostcall_fuel(most_handed_over(limits));
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut context| Ok(context.data_mut().budget.tick()));
-    let result = run(&mut store).await;
-    let failure = |error| store.data().failure(limits, &error);
+    let call = async {
+        store.data_mut().budget.begin();
+        run(&mut store).await
+    };
+    let result = runtime.pace().run(tenant, call).await;
+    let failure = |error| store.data().failure(runtime, limits, &error);
     let result = result.map_err(failure);
     (result, store.into_data().log)
+}
+
+/// How much a guest may make the gateway copy at once: all that its other limits leave room for, and the
+/// gateway's own records of that many parts, headers and parameters.
+fn most_handed_over(limits: &Limits) -> usize {
+    let part = limits
+        .headers
+        .saturating_mul(size_of::<HeaderChange>())
+        .saturating_add(limits.query_parameters.saturating_mul(size_of::<(String, String)>()))
+        .saturating_add(size_of::<Outgoing>());
+    limits
+        .parts
+        .saturating_mul(part)
+        .saturating_add(limits.output_bytes)
+        .saturating_add(limits.log_bytes)
+        .saturating_add(SLACK_BYTES)
 }
 
 /// What a call's host functions and limits work on.
 pub(super) struct State {
     memory: Memory,
     budget: Budget,
+    host_calls: HostCalls,
     log: Log,
 }
 
 impl State {
     fn new(limits: &Limits) -> Self {
         Self {
-            memory: Memory { limit: limits.memory_bytes, used: 0, refused: false },
+            memory: Memory::new(limits),
             budget: Budget::new(limits.time),
+            host_calls: HostCalls::new(limits),
             log: Log::new(limits),
         }
     }
 
+    /// Counts a call of one of the gateway's functions: each of them begins with this.
+    pub(super) fn count_host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls.count()
+    }
+
     /// What an error of the engine means. A limit that was hit is the cause of whatever came after.
-    fn failure(&self, limits: &Limits, error: &wasmtime::Error) -> Failure {
+    fn failure(&self, runtime: &Runtime, limits: &Limits, error: &wasmtime::Error) -> Failure {
         if self.budget.exhausted {
             let message = format!("ran longer than its limit of {:?}", limits.time);
             return Failure::new(FailureKind::PluginTimeout, message + &place(error));
         }
+        if self.host_calls.exceeded {
+            let message = format!(
+                "called the gateway's functions more often than its limit of {}",
+                limits.host_calls
+            );
+            return Failure::new(FailureKind::PluginCalls, message + &place(error));
+        }
         // The error's type is private to wasmtime.
         if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
-            let message = format!("returned more than its limit of {} bytes", limits.output_bytes);
-            return Failure::new(FailureKind::PluginOutput, message);
+            let message = format!(
+                "handed over more at once than its limits of {} bytes and {} parts leave room for",
+                limits.output_bytes, limits.parts
+            );
+            return Failure::new(FailureKind::PluginOutput, message + &place(error));
         }
-        if self.memory.refused {
-            let message =
-                format!("needs more memory than its limit of {} bytes", limits.memory_bytes);
+        if let Some(refused) = self.memory.refused {
+            let message = match refused {
+                Refused::Memory => {
+                    format!("needs more memory than its limit of {} bytes", limits.memory_bytes)
+                }
+                Refused::Table => format!(
+                    "needs larger tables than its limit of {} elements",
+                    limits.table_elements
+                ),
+            };
             return Failure::new(FailureKind::PluginMemory, message + &place(error));
         }
-        let what = match (self.log.last_error(), error.downcast_ref::<Trap>()) {
+        if error.is::<PoolConcurrencyLimitError>() {
+            let message = format!("the pool of instances cannot hold it now: {error}");
+            return Failure::new(FailureKind::Internal, message);
+        }
+        let trap = error.downcast_ref::<Trap>();
+        if trap.is_none() && error.downcast_ref::<WasmBacktrace>().is_none() {
+            // The guest ran to its end, and what it left is not what the contract says.
+            let message = format!("broke the contract: {:#}", error.root_cause());
+            return Failure::new(FailureKind::PluginOutput, message);
+        }
+        let what = match (self.log.last_error(), trap) {
             (Some(panic), _) => panic.to_owned(),
+            (None, Some(Trap::StackOverflow)) => {
+                let bytes = runtime.max_stack_bytes();
+                format!("went deeper than the limit of {bytes} bytes on its stack")
+            }
             (None, Some(trap)) => trap.to_string(),
             (None, None) => format!("{:#}", error.root_cause()),
         };
@@ -120,12 +188,23 @@ fn place(error: &wasmtime::Error) -> String {
         .frames()
         .iter()
         .filter_map(|frame| frame.func_name())
-        // The alternate form leaves out the hash that ends each Rust name.
-        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
+        .map(shown)
         .filter(|name| !is_machinery(name))
         .take(MAX_FRAMES)
         .collect();
     if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
+}
+
+/// A function's name as people know it. One that is longer than any compiler's is not even looked into.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 4 << 10;
+    let mut name = match name.len() <= LONGEST {
+        // The alternate form leaves out the hash that ends each Rust name.
+        true => format!("{:#}", rustc_demangle::demangle(name)),
+        false => text::cut_to(name, MAX_FRAME_BYTES).into_owned(),
+    };
+    text::cut(&mut name, MAX_FRAME_BYTES);
+    name
 }
 
 /// Functions on the way from a panic to the trap, which every panic shares.
@@ -133,41 +212,6 @@ fn is_machinery(name: &str) -> bool {
     ["rust_panic", "rust_begin_unwind", "__rust", "core::panicking", "std::panicking", "abort"]
         .iter()
         .any(|part| name.contains(part))
-}
-
-/// Linear memory and tables.
-struct Memory {
-    limit: usize,
-    used: usize,
-    refused: bool,
-}
-
-impl ResourceLimiter for Memory {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let total = self.used.saturating_sub(current).saturating_add(desired);
-        if total > self.limit {
-            self.refused = true;
-            return Ok(false);
-        }
-        self.used = total;
-        // An allocator that was refused a large step may go on with a smaller one.
-        self.refused = false;
-        Ok(true)
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
-    }
 }
 
 /// Running time: the slices in which the call had a thread, without the waits in between.
@@ -181,6 +225,11 @@ struct Budget {
 impl Budget {
     fn new(time: Duration) -> Self {
         Self { left: time, slice_began: Instant::now(), resumed: None, exhausted: false }
+    }
+
+    /// The first slice begins: what came before was waiting for it.
+    fn begin(&mut self) {
+        self.slice_began = Instant::now();
     }
 
     /// Accounts for the slice that ends now, and lets others run if there is time left.
@@ -262,11 +311,11 @@ impl Log {
         }
         for (level, message) in self.lines {
             match level {
-                Level::Trace => emit!(trace, "{message}"),
-                Level::Debug => emit!(debug, "{message}"),
-                Level::Info => emit!(info, "{message}"),
-                Level::Warn => emit!(warn, "{message}"),
-                Level::Error => emit!(error, "{message}"),
+                Level::Trace => emit!(trace, "{}", OneLine(&message)),
+                Level::Debug => emit!(debug, "{}", OneLine(&message)),
+                Level::Info => emit!(info, "{}", OneLine(&message)),
+                Level::Warn => emit!(warn, "{}", OneLine(&message)),
+                Level::Error => emit!(error, "{}", OneLine(&message)),
             }
         }
         if self.omitted > 0 {
@@ -278,8 +327,10 @@ impl Log {
 impl TypesHost for State {}
 
 impl LogHost for State {
-    fn log(&mut self, level: Level, message: String) {
+    fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        self.count_host_call()?;
         self.log.push(level, message);
+        Ok(())
     }
 }
 
@@ -300,14 +351,5 @@ mod tests {
         assert_eq!(lines, ["abc", "defg", "m"]);
         assert_eq!(log.last_error(), Some("defg"));
         assert_eq!(log.omitted, 4);
-    }
-
-    #[test]
-    fn memory_counts_all_memories_together() {
-        let mut memory = Memory { limit: 100, used: 0, refused: false };
-        assert!(memory.memory_growing(0, 60, None).unwrap());
-        assert!(memory.memory_growing(0, 40, None).unwrap());
-        assert!(!memory.memory_growing(60, 61, None).unwrap());
-        assert!(memory.refused);
     }
 }

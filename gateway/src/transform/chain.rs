@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::contract::exports::hookmill::plugin::transformer as guest;
-use super::output;
-use super::{Limits, Plugin};
+use super::{Limits, Plugin, output, text};
 use crate::delivery::{DeliveryId, Failure, FailureKind, Request, WebhookId};
 use crate::event::Event;
 
@@ -101,6 +100,7 @@ fn check_count(plugin: &Plugin, count: usize) -> Result<(), Box<Failed>> {
 }
 
 fn failed(plugin: &Plugin, mut failure: Failure) -> Box<Failed> {
+    text::cut(&mut failure.message, plugin.limits.message_bytes);
     failure.message.insert_str(0, &format!("{}: ", plugin.name));
     Box::new(Failed { plugin: plugin.name.to_string(), failure })
 }
@@ -140,10 +140,11 @@ async fn call(
         config: &step.config,
         extensions: &[],
     };
-    let (answer, log) = plugin.call(guest_event, context).await;
+    let (answer, log) = plugin.call(&event.tenant, guest_event, context).await;
     log.emit(&plugin.name, Some((event, recipient.delivery)));
     let failure = match answer {
-        Ok(Ok(guest::Verdict::Drop(reason))) => {
+        Ok(Ok(guest::Verdict::Drop(mut reason))) => {
+            text::cut(&mut reason, plugin.limits.message_bytes);
             return Ok(Outcome::Drop(format!("{}: {reason}", plugin.name)));
         }
         Ok(Ok(guest::Verdict::Forward(parts))) => match output::requests(parts, &plugin.limits) {

@@ -7,12 +7,13 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::cache::Cache;
 use super::call::State;
+use super::pace::Pace;
+use super::turns::{Amount, Turns};
 use super::{Config, contract};
 
 /// The length of a tick: how often a running call is interrupted to see whether it is over its limit,
@@ -22,8 +23,15 @@ const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a call after which the clock stops until there is one.
 const IDLE_TICKS: u32 = 100;
 
-/// Table elements that one plugin may have: Rust plugins need some hundred.
-pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
+/// Elements that one table may have: Rust plugins need some hundred.
+const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+/// Tables and core instances that one component may have.
+const MAX_TABLES: u32 = 4;
+const MAX_CORE_INSTANCES: u32 = 8;
+
+/// What host functions have of a stack beside the guest's own share.
+const HOST_STACK_BYTES: usize = 512 << 10;
 
 /// Everything that plugins share: nothing of it is visible to them. Cheap to clone.
 #[derive(Clone)]
@@ -34,7 +42,8 @@ struct Shared {
     linker: Linker<State>,
     cache: Cache,
     config: Config,
-    turns: Semaphore,
+    turns: Turns,
+    pace: Pace,
     clock: Arc<Clock>,
 }
 
@@ -63,8 +72,13 @@ impl Runtime {
         .map_err(EngineError::new)?;
         let cache = Cache::open(&config.cache_dir, &engine).map_err(EngineError::new)?;
         let clock = Clock::start(engine.weak()).map_err(EngineError::new)?;
-        let turns = Semaphore::new(usize::try_from(config.instances).unwrap_or(usize::MAX));
-        Ok(Self(Arc::new(Shared { engine, linker, cache, config, turns, clock })))
+        let calls = |count| usize::try_from(count).unwrap_or(usize::MAX);
+        let turns = Turns::new(
+            Amount { calls: calls(config.instances), bytes: config.total_memory_bytes },
+            Amount { calls: calls(config.tenant_instances), bytes: config.tenant_memory_bytes },
+        );
+        let pace = Pace::new();
+        Ok(Self(Arc::new(Shared { engine, linker, cache, config, turns, pace, clock })))
     }
 
     /// The limits of plugins that bring none of their own.
@@ -97,8 +111,19 @@ impl Runtime {
         &self.0.cache
     }
 
-    pub(super) fn turns(&self) -> &Semaphore {
+    /// Who may begin.
+    pub(super) fn turns(&self) -> &Turns {
         &self.0.turns
+    }
+
+    /// Who may go on.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.0.pace
+    }
+
+    /// How deep a call's stack may become, in bytes.
+    pub(super) fn max_stack_bytes(&self) -> usize {
+        self.0.config.max_stack_bytes
     }
 
     /// Keeps the clock running until the guard is dropped.
@@ -138,9 +163,9 @@ fn settings(config: &Config, pooled: bool) -> wasmtime::Config {
         .memory_init_cow(true)
         // The contract has no async functions; supporting them would slow down each call.
         .concurrency_support(false)
-        .max_wasm_stack(512 << 10)
+        .max_wasm_stack(config.max_stack_bytes)
         // Host functions run on what is left, so it has to be ample.
-        .async_stack_size(1 << 20)
+        .async_stack_size(config.max_stack_bytes.saturating_add(HOST_STACK_BYTES))
         // What no plugin needs is no way in.
         .wasm_memory64(false)
         .wasm_gc(false)
@@ -156,14 +181,16 @@ fn pool(config: &Config) -> PoolingAllocationConfig {
     let instances = config.instances;
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
     let mut pool = PoolingAllocationConfig::new();
+    // As much as so many of the largest components need: the pool must not run dry before the turns do, or
+    // one tenant's large ones could take from all others.
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(4))
+        .total_core_instances(instances.saturating_mul(MAX_CORE_INSTANCES))
         .total_memories(instances)
-        .total_tables(instances.saturating_mul(2))
+        .total_tables(instances.saturating_mul(MAX_TABLES))
         .total_stacks(instances)
-        .max_core_instances_per_component(8)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
         .max_memories_per_component(1)
-        .max_tables_per_component(4)
+        .max_tables_per_component(MAX_TABLES)
         .max_core_instance_size(1 << 20)
         .max_component_instance_size(1 << 20)
         .max_memory_size(config.max_memory_bytes)

@@ -3,25 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::Encoding;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 use wit_component::ComponentEncoder;
 
-use super::{Description, Limits, Plugin, Runtime, call, contract};
+use super::{Description, Limits, Plugin, Runtime, call, contract, description, inspect, text};
+use crate::delivery::OneLine;
 use crate::digest::Digest;
-
-/// The custom section in which the SDK leaves the contract's version.
-const WORLD_SECTION: &str = "hookmill:world";
-
-/// The version of the contract that plugins are linked against.
-const WORLD_VERSION: &str = "1.0.0";
 
 /// What a plugin has to export.
 const TRANSFORMER: &str = "hookmill:plugin/transformer@1.0.0";
 
-/// The longest schema that a plugin may describe its config with, in bytes.
-const MAX_SCHEMA_BYTES: usize = 64 << 10;
+/// How much of a reason is shown, in bytes: what a file holds may be part of it.
+const MAX_REASON_BYTES: usize = 1 << 10;
 
 impl Runtime {
     /// Makes a plugin of a file's content: a component, or a core module that `wit-bindgen` made.
@@ -49,13 +44,11 @@ impl Runtime {
                 failure.message
             ))
         })?;
+        description::check(&described).map_err(LoadError)?;
         if let Some(wanted) = described.capabilities.first() {
             return Err(LoadError(format!(
                 "it cannot work without the capability {wanted:?}, which is not granted"
             )));
-        }
-        if described.config_schema.as_ref().is_some_and(|schema| schema.len() > MAX_SCHEMA_BYTES) {
-            return Err(LoadError(format!("its config schema is over {MAX_SCHEMA_BYTES} bytes")));
         }
         Ok(Plugin {
             name: Arc::from(name),
@@ -80,7 +73,7 @@ pub struct LoadError(pub(super) String);
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        OneLine(&text::cut_to(&self.0, MAX_REASON_BYTES)).fmt(f)
     }
 }
 
@@ -127,7 +120,7 @@ fn deserialize(runtime: &Runtime, compiled: &[u8]) -> wasmtime::Result<Component
 
 /// The component that the bytes are, or that the core module in them makes.
 fn as_component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
-    let encoding = inspect(bytes)?;
+    let encoding = inspect::inspect(bytes).map_err(|refusal| LoadError(refusal.to_string()))?;
     if encoding == Encoding::Component {
         return Ok(bytes.to_vec());
     }
@@ -141,34 +134,6 @@ fn as_component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
                  or another `wit-bindgen`: {error:#}"
             ))
         })
-}
-
-/// Tells a component from a core module, and refuses other versions of the contract by name.
-fn inspect(bytes: &[u8]) -> Result<Encoding, LoadError> {
-    if !bytes.starts_with(b"\0asm") {
-        return Err(LoadError(
-            "it is not WebAssembly: its first bytes are not `\\0asm`".to_owned(),
-        ));
-    }
-    let mut outermost = None;
-    for payload in Parser::new(0).parse_all(bytes) {
-        let payload =
-            payload.map_err(|error| LoadError(format!("it is damaged or cut off: {error}")))?;
-        match payload {
-            Payload::Version { encoding, .. } => outermost = outermost.or(Some(encoding)),
-            Payload::CustomSection(section) if section.name() == WORLD_SECTION => {
-                let version = String::from_utf8_lossy(section.data());
-                if version != WORLD_VERSION {
-                    return Err(LoadError(format!(
-                        "it was built for version {version} of the plugin contract; this gateway \
-                         knows {WORLD_VERSION}"
-                    )));
-                }
-            }
-            _ => {}
-        }
-    }
-    outermost.ok_or_else(|| LoadError("it is an empty file".to_owned()))
 }
 
 /// Names what is missing or too much, in the plugin author's terms.
