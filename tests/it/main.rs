@@ -16,6 +16,10 @@ mod delivery;
 mod hostile;
 /// Plugins that misbehave: the typed failure, and that nothing is sent.
 mod containment;
+/// Guests that nobody vetted, and a healthy tenant beside them.
+mod corpus;
+/// Guests that a generator makes, and good ones with a few bytes changed.
+mod generated;
 /// Plugins that change on disk while events flow.
 mod reload;
 /// Processes that are killed or told to stop.
