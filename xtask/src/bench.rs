@@ -1,5 +1,7 @@
-//! `cargo xtask bench`: what a plugin call costs, and what the whole gateway carries.
+//! `cargo xtask bench`: what a plugin call costs, what the whole gateway carries, and what a
+//! tenant notices of a hostile one.
 
+mod containment;
 mod end_to_end;
 
 use anyhow::{Result, bail};
@@ -17,6 +19,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
             command::step("a plugin call", command.args(arguments.rest()))
         }
         Some("end-to-end") => end_to_end::run(arguments),
-        _ => bail!("there are `cargo xtask bench plugin` and `cargo xtask bench end-to-end`"),
+        Some("containment") => containment::run(arguments),
+        _ => bail!("there are `cargo xtask bench plugin`, `end-to-end` and `containment`"),
     }
 }

@@ -46,6 +46,12 @@ Tasks:
     --rate N            measure latency at this rate alone, in events a second (1000 and 5000)
     --no-plugin         a webhook without a plugin
     --json              print the figures as JSON, in the last line
+  bench containment   a tenant's latency alone, and beside each kind of hostile plugin
+    --seconds N         how long each measurement runs (10)
+    --rate N            events a second of the healthy tenant (500)
+    --hostile-rate N    events a second of the hostile one (200)
+    --debug             with builds that are not optimised
+    --json              print the figures as JSON, in the last line
 ";
 
 fn main() -> ExitCode {
