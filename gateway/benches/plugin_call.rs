@@ -14,9 +14,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookmill::delivery::{DeliveryId, WebhookId};
 use hookmill::event::{Event, EventId, EventType};
-use hookmill::transform::{
-    self, Compilation, Config, Limits, Plugin, Recipient, Runtime, Secrets, Step,
-};
+use hookmill::transform::{self, Config, Limits, Plugin, Recipient, Runtime, Secrets, Step};
 use hookmill_plugin::testing;
 use jiff::Timestamp;
 use order_summary::order_summary;
@@ -67,15 +65,7 @@ async fn load() -> Plugin {
     let bytes = std::fs::read(&wasm).unwrap_or_else(|error| {
         panic!("{}: {error}; `cargo xtask bench plugin` builds it", wasm.display())
     });
-    let config = Config {
-        instances: 64,
-        heavy_instances: 1,
-        max_file_bytes: 10 << 20,
-        limits: Limits::default(),
-        max_memory_bytes: 64 << 20,
-        cache_dir: std::env::temp_dir().join("hookmill-bench-cache"),
-        compilation: Compilation::default(),
-    };
+    let config = Config::new(std::env::temp_dir().join("hookmill-bench-cache"));
     let runtime = Runtime::new(config).unwrap();
     runtime.load("order-summary", bytes, Limits::default()).await.unwrap()
 }

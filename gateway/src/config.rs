@@ -41,6 +41,7 @@ pub use self::values::{check_plugin_name, check_tenant_name};
 use self::reader::Reader;
 use self::section::Section;
 use self::tenants::{Surroundings, tenants};
+use self::tree::Node;
 use self::values::{
     DAY, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, SECOND, choice, count, duration, flag, host,
     network, non_empty, parsed, show_size, size, socket_address,
@@ -229,6 +230,8 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
         },
     };
     let default = pipeline::Config::default();
+    let concurrency =
+        section.optional("concurrency", count(1..=MAX_CONCURRENCY)).unwrap_or(default.concurrency);
     let pipeline = pipeline::Config {
         max_ready: section
             .optional("max_ready", count(1..=10_000_000))
@@ -236,9 +239,10 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
         max_ready_bytes: section
             .optional("max_ready_bytes", size(MIB..=1024 * GIB))
             .unwrap_or(default.max_ready_bytes),
-        concurrency: section
-            .optional("concurrency", count(1..=MAX_CONCURRENCY))
-            .unwrap_or(default.concurrency),
+        concurrency,
+        tenant_concurrency: section
+            .optional("tenant_concurrency", count(1..=concurrency))
+            .unwrap_or(concurrency - concurrency / 4),
         webhook_concurrency: section
             .optional("webhook_concurrency", count(1..=MAX_CONCURRENCY))
             .unwrap_or(default.webhook_concurrency),
@@ -251,29 +255,49 @@ fn plugins(
     plugins_dir: PathBuf,
     cache_dir: PathBuf,
 ) -> (transform::Config, reload::Config) {
-    const INSTANCES: u32 = 256;
-    const HEAVY_INSTANCES: u32 = 16;
-    const MAX_FILE_BYTES: u64 = 10 * MIB;
-    const MAX_MEMORY_BYTES: usize = 64 << 20;
     const SETTLE: Duration = Duration::from_millis(50);
     const POLL: Duration = Duration::from_secs(5);
     const START_WAIT: Duration = MINUTE;
 
-    // A memory of 32-bit WebAssembly ends at 4 GiB.
+    let default = transform::Config::new(cache_dir);
+    let total_memory_bytes = section
+        .optional("total_memory_bytes", size(2 * MIN_MEMORY_BYTES..=1024 * GIB))
+        .unwrap_or(default.total_memory_bytes);
+    let tenant_memory_bytes = section
+        .optional(
+            "tenant_memory_bytes",
+            no_more_than(total_memory_bytes, "plugins.total_memory_bytes", 1024 * GIB),
+        )
+        .unwrap_or(total_memory_bytes.div_ceil(2));
+    // A memory of 32-bit WebAssembly ends at 4 GiB. Defaults give way where the operator allows less.
     let max_memory_bytes = section
-        .optional("max_memory_bytes", size(MIN_MEMORY_BYTES..=4 * GIB))
-        .unwrap_or(MAX_MEMORY_BYTES);
-    let default = transform::Limits::default();
+        .optional(
+            "max_memory_bytes",
+            no_more_than(tenant_memory_bytes, "plugins.tenant_memory_bytes", 4 * GIB),
+        )
+        .unwrap_or(default.max_memory_bytes.min(tenant_memory_bytes));
+    let instances = section.optional("instances", count(1..=100_000)).unwrap_or(default.instances);
     let transform = transform::Config {
-        instances: section.optional("instances", count(1..=100_000)).unwrap_or(INSTANCES),
+        instances,
         heavy_instances: section
             .optional("heavy_instances", count(1..=10_000))
-            .unwrap_or(HEAVY_INSTANCES),
-        max_file_bytes: section.optional("max_file_bytes", size(1..=GIB)).unwrap_or(MAX_FILE_BYTES),
-        limits: section.section("limits", |section| limits(section, &default, max_memory_bytes)),
+            .unwrap_or(default.heavy_instances),
+        tenant_instances: section
+            .optional("tenant_instances", count(1..=instances))
+            .unwrap_or((instances / 2).max(1)),
+        total_memory_bytes,
+        tenant_memory_bytes,
+        max_stack_bytes: section
+            .optional("max_stack_bytes", size(64 * KIB..=64 * MIB))
+            .unwrap_or(default.max_stack_bytes),
+        max_file_bytes: section
+            .optional("max_file_bytes", size(1..=GIB))
+            .unwrap_or(default.max_file_bytes),
+        limits: section
+            .section("limits", |section| limits(section, &default.limits, max_memory_bytes)),
         max_memory_bytes,
-        cache_dir,
-        compilation: compilation(section),
+        cache_dir: default.cache_dir,
+        compilation: compilation(section, &default.compilation),
     };
     let reload = reload::Config {
         plugins_dir,
@@ -287,8 +311,10 @@ fn plugins(
     (transform, reload)
 }
 
-fn compilation(section: &mut Section<'_>) -> transform::Compilation {
-    let default = transform::Compilation::default();
+fn compilation(
+    section: &mut Section<'_>,
+    default: &transform::Compilation,
+) -> transform::Compilation {
     transform::Compilation {
         by: transform::Compiler::this_program(),
         time: section.optional("compile_time", duration(SECOND..=HOUR)).unwrap_or(default.time),
@@ -301,36 +327,63 @@ fn compilation(section: &mut Section<'_>) -> transform::Compilation {
     }
 }
 
+/// A number of bytes of memory, within what another setting allows.
+fn no_more_than(
+    limit: usize,
+    setting: &'static str,
+    most: u64,
+) -> impl FnOnce(&Node) -> Result<usize, String> {
+    move |node| {
+        let bytes: usize = size(MIN_MEMORY_BYTES..=most)(node)?;
+        if bytes > limit {
+            return Err(format!(
+                "is {}, more than the {} of `{setting}`; lower it, or raise that",
+                show_size(bytes as u64),
+                show_size(limit as u64)
+            ));
+        }
+        Ok(bytes)
+    }
+}
+
 fn limits(
     section: &mut Section<'_>,
     default: &transform::Limits,
     max_memory_bytes: usize,
 ) -> transform::Limits {
-    let memory = section.optional("memory_bytes", |node| {
-        let bytes: usize = size(MIN_MEMORY_BYTES..=4 * GIB)(node)?;
-        if bytes > max_memory_bytes {
-            return Err(format!(
-                "is {}, more than the {} of `plugins.max_memory_bytes`; lower it, or raise that",
-                show_size(bytes as u64),
-                show_size(max_memory_bytes as u64)
-            ));
-        }
-        Ok(bytes)
-    });
+    let memory = section.optional(
+        "memory_bytes",
+        no_more_than(max_memory_bytes, "plugins.max_memory_bytes", 4 * GIB),
+    );
     transform::Limits {
         time: section.optional("time", duration(MILLISECOND..=10 * MINUTE)).unwrap_or(default.time),
-        // The default gives way where the operator allows less.
+        describe_time: section
+            .optional("describe_time", duration(MILLISECOND..=10 * MINUTE))
+            .unwrap_or(default.describe_time),
         memory_bytes: memory.unwrap_or(default.memory_bytes.min(max_memory_bytes)),
+        table_elements: section
+            .optional("table_elements", count(0..=10_000_000))
+            .unwrap_or(default.table_elements),
+        host_calls: section
+            .optional("host_calls", count(0..=1_000_000_000))
+            .unwrap_or(default.host_calls),
         output_bytes: section
             .optional("output_bytes", size(1..=GIB))
             .unwrap_or(default.output_bytes),
         parts: section.optional("parts", count(1..=10_000)).unwrap_or(default.parts),
         headers: section.optional("headers", count(0..=1_000)).unwrap_or(default.headers),
+        header_bytes: section
+            .optional("header_bytes", size(0..=MIB))
+            .unwrap_or(default.header_bytes),
+        query_parameters: section
+            .optional("query_parameters", count(0..=1_000))
+            .unwrap_or(default.query_parameters),
+        url_bytes: section.optional("url_bytes", size(0..=64 * KIB)).unwrap_or(default.url_bytes),
+        message_bytes: section
+            .optional("message_bytes", size(16..=MIB))
+            .unwrap_or(default.message_bytes),
         log_lines: section.optional("log_lines", count(0..=10_000)).unwrap_or(default.log_lines),
         log_bytes: section.optional("log_bytes", size(0..=16 * MIB)).unwrap_or(default.log_bytes),
-        host_calls: section
-            .optional("host_calls", count(1..=1_000_000))
-            .unwrap_or(default.host_calls),
         fetches: section.optional("fetches", count(1..=1_000)).unwrap_or(default.fetches),
         fetch_bytes: section
             .optional("fetch_bytes", size(KIB..=64 * MIB))

@@ -1,6 +1,6 @@
 //! A delivery: what one webhook is owed of one event, what became of it, and how it can fail.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -238,12 +238,28 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
+    /// On one line whatever the message: a plugin or a receiver may have worded it, and must not be able
+    /// to write what looks like another line of the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.as_str(), self.message)
+        write!(f, "{}: {}", self.kind.as_str(), OneLine(&self.message))
     }
 }
 
 impl std::error::Error for Failure {}
+
+/// Shows a text without characters that would begin a line or steer a terminal.
+#[derive(Debug)]
+pub struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '\t' => f.write_char(c),
+            c if c.is_control() => write!(f, "{}", c.escape_default()),
+            c => f.write_char(c),
+        })
+    }
+}
 
 /// Declares the kinds of failure: variant, name, and whose fault it is.
 macro_rules! failure_kinds {
@@ -298,6 +314,8 @@ failure_kinds! {
     PluginTimeout = "plugin_timeout", Plugin;
     /// The plugin asked for more memory than its limit.
     PluginMemory = "plugin_memory", Plugin;
+    /// The plugin called the gateway's functions more often than it may.
+    PluginCalls = "plugin_calls", Plugin;
     /// What the plugin returned is not allowed or too large.
     PluginOutput = "plugin_output", Plugin;
     /// The plugin answered that trying again later may help.
@@ -351,6 +369,12 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_shown_on_one_line() {
+        let failure = Failure::new(FailureKind::PluginInvalid, "no\n2026 INFO\t\u{1b}[31mred");
+        assert_eq!(failure.to_string(), "plugin_invalid: no\\n2026 INFO\t\\u{1b}[31mred");
+    }
 
     #[test]
     fn names_lead_back_to_what_they_name() {

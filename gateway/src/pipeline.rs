@@ -36,6 +36,8 @@ pub struct Config {
     pub max_ready_bytes: usize,
     /// Deliveries under way at once.
     pub concurrency: usize,
+    /// Deliveries under way at once for one tenant; the others are for other tenants.
+    pub tenant_concurrency: usize,
     /// Deliveries under way at once for a webhook that sets no limit of its own.
     pub webhook_concurrency: usize,
 }
@@ -46,6 +48,7 @@ impl Default for Config {
             max_ready: 10_000,
             max_ready_bytes: 256 << 20,
             concurrency: 1_024,
+            tenant_concurrency: 768,
             webhook_concurrency: 256,
         }
     }
@@ -144,7 +147,8 @@ impl Pipeline {
             .map(|webhook| {
                 let id = DeliveryId::generate();
                 let bytes = size(event, None);
-                let slot = self.0.ready.reserve(&webhook.id, bytes, webhook.definition.concurrency);
+                let concurrency = webhook.definition.concurrency;
+                let slot = self.0.ready.reserve(tenant.name(), &webhook.id, bytes, concurrency);
                 let in_hand = slot.is_some();
                 if let Some(slot) = slot {
                     let webhook = webhook.id.clone();

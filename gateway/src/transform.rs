@@ -1,20 +1,27 @@
 //! The transform stage: runs an event through a chain of plugins, each call in a fresh sandbox.
 //!
-//! `engine` owns the two pools, a `pool` runs the plugins that fit it; `load` makes a plugin of a file; `compile`
-//! does so in child processes, and `cache` keeps what they made; `call` runs one call under its limits, with
-//! the empty `wasi` that some languages need; `host` is what a call may ask for beyond that; `output` checks what
-//! came back; `chain` strings calls together.
+//! `engine` owns the two pools, a `pool` runs the plugins that fit it; `inspect` looks a file over and `load` makes a
+//! plugin of it; `compile` does so in child processes, and `cache` keeps what they made; `turns` says which call
+//! may begin and `pace` which may go on; `call` runs one call under its limits, with the empty `wasi` that some
+//! languages need; `host` is what a call may ask for beyond that; `output` checks what came back; `chain` strings
+//! calls together.
 
 mod cache;
 mod call;
 mod chain;
 mod compile;
+mod description;
 mod engine;
 mod host;
+mod inspect;
 mod limits;
 mod load;
+mod meter;
 mod output;
+mod pace;
 mod pool;
+mod text;
+mod turns;
 mod wasi;
 
 use std::fmt;
@@ -40,6 +47,14 @@ pub struct Config {
     pub instances: u32,
     /// The same for plugins that need more of the engine than most: the runtimes of other languages.
     pub heavy_instances: u32,
+    /// Calls of one tenant that can run at once; the others are for other tenants.
+    pub tenant_instances: u32,
+    /// The memory that all calls under way may take together, in bytes, each counted with its limit.
+    pub total_memory_bytes: usize,
+    /// The memory that those of one tenant may take together, in bytes.
+    pub tenant_memory_bytes: usize,
+    /// How deep the stack of a call may become, in bytes.
+    pub max_stack_bytes: usize,
     /// The largest plugin file that is loaded, in bytes.
     pub max_file_bytes: u64,
     /// Limits of plugins that bring none of their own.
@@ -52,11 +67,33 @@ pub struct Config {
     pub compilation: Compilation,
 }
 
+impl Config {
+    /// The defaults, with the compiled plugins in this folder, compiled in this process.
+    #[must_use]
+    pub fn new(cache_dir: PathBuf) -> Self {
+        Self {
+            instances: 256,
+            heavy_instances: 16,
+            tenant_instances: 128,
+            total_memory_bytes: 2 << 30,
+            tenant_memory_bytes: 1 << 30,
+            max_stack_bytes: 512 << 10,
+            max_file_bytes: 10 << 20,
+            limits: Limits::default(),
+            max_memory_bytes: 64 << 20,
+            cache_dir,
+            compilation: Compilation::default(),
+        }
+    }
+}
+
 /// The contract with plugins, from the WIT world that the SDK uses too.
 mod contract {
     wasmtime::component::bindgen!({
         path: "../plugin-sdk/wit/since-v1.0",
         world: "plugin",
+        // A call too many ends in a trap.
+        imports: { default: trappable },
         exports: { default: async },
         ownership: Borrowing { duplicate_if_necessary: true },
     });

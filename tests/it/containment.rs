@@ -16,7 +16,11 @@ async fn every_misdeed_is_a_typed_failure_retried_then_dead_and_never_sent() {
         ("panic", "plugin_trap", "panicked at tests/guests/misbehave/src/deed.rs"),
         ("trap", "plugin_trap", "unreachable"),
         ("recurse", "plugin_trap", "misbehave::deed::recurse"),
-        ("big_output", "plugin_output", "returned more than its limit of 1048576 bytes"),
+        (
+            "big_output",
+            "plugin_output",
+            "handed over more at once than its limits of 1048576 bytes",
+        ),
         ("many_parts", "plugin_output", "made 1000 parts; its limit is 100"),
         ("zero_parts", "plugin_output", "forwarded nothing"),
         ("bad_header", "plugin_output", "the header `host` cannot be changed"),
@@ -125,6 +129,94 @@ async fn limits_of_a_manifest_hold() {
         let said = deliveries[0]["attempts"][0]["failure"]["message"].to_string();
         assert!(said.contains(message), "{said}");
     }
+}
+
+#[tokio::test]
+async fn what_is_at_a_limit_arrives_as_it_is_and_what_is_over_it_does_not() {
+    let receiver = Receiver::start().await;
+    let webhook = receiver.webhook("it").plugins(&[("misbehave", json!({}))]);
+    let gateway = Gateway::new()
+        .setting("plugins.limits.time = \"10s\"")
+        .plugin("misbehave")
+        .webhook(webhook.set("retry", &json!([])))
+        .start()
+        .await;
+    let attempt = async |data: serde_json::Value| {
+        let id = gateway.send("a", data).await;
+        gateway.settled(&id).await[0]["attempts"][0].clone()
+    };
+    assert_eq!(attempt(json!({ "do": "big_output", "count": 1 << 20 })).await["status"], 200);
+    let over = attempt(json!({ "do": "big_output", "count": (1 << 20) + 1 })).await;
+    let said = over["failure"]["message"].as_str().unwrap();
+    assert!(said.contains("returned 1048577 bytes; its limit is 1048576"), "{said}");
+    for (deed, message) in [
+        ("bad_header", "Connection"),
+        ("bad_header", "transfer-encoding"),
+        ("bad_header", "Content-Length"),
+        ("bad_header", "webhook-signature"),
+        ("bad_header", "webhook-id"),
+        ("bad_header", "x y"),
+        ("bad_header", "x\r\ny"),
+        ("bad_path", "/%2e%2E/admin"),
+        ("bad_path", "/a%2fb"),
+        ("bad_path", "/a\\..\\b"),
+        ("bad_path", "/a b"),
+        ("bad_path", "/a\r\nx: y"),
+        ("bad_path", "/a#b"),
+        ("bad_path", "/a%2"),
+    ] {
+        let attempt = attempt(json!({ "do": deed, "message": message })).await;
+        assert_eq!(attempt["failure"]["kind"], "plugin_output", "{deed} {message:?}: {attempt}");
+    }
+    for (deed, message) in [
+        ("bad_path", "//evil.example/x"),
+        ("bad_path", "@evil.example"),
+        ("not_json", ""),
+        ("bytes", ""),
+    ] {
+        let attempt = attempt(json!({ "do": deed, "message": message })).await;
+        assert_eq!(attempt["status"], 200, "{deed} {message:?}: {attempt}");
+    }
+    let received = receiver.received();
+    let targets: Vec<_> = received.iter().map(|request| request.target.as_str()).collect();
+    assert_eq!(targets, ["/it", "/it/evil.example/x", "/it/@evil.example", "/it", "/it"]);
+    assert_eq!(received[0].body.len(), 1 << 20);
+    assert_eq!(received[3].body, "{\"not\": json", "text is passed on as it is");
+    assert_eq!(received[4].body[..], [0, 159, 146, 150]);
+    // The reference library verifies text alone.
+    assert!(received[..4].iter().all(|request| request.verified));
+}
+
+#[tokio::test]
+async fn a_tenant_that_takes_all_it_can_leaves_the_others_their_share() {
+    let receiver = Receiver::start().await;
+    let mut gateway = Gateway::new()
+        .setting("delivery.concurrency = 8")
+        .setting("delivery.max_ready = 64")
+        .setting("plugins.instances = 4")
+        .setting("plugins.total_memory_bytes = \"64 MiB\"")
+        .setting("plugins.limits.time = \"200ms\"")
+        .plugin("misbehave")
+        .plugin("stamp")
+        .other_webhook(receiver.webhook("healthy").plugins(&[("stamp", json!({}))]));
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let webhook = receiver.webhook(name).plugins(&[("misbehave", json!({ "do": "loop" }))]);
+        gateway = gateway.webhook(webhook.set("retry", &json!([])));
+    }
+    let gateway = gateway.start().await;
+    // Eight deliveries each: at a fifth of a second, several minutes of work.
+    let loops = serde_json::Value::from(vec![json!({ "type": "a", "data": 1 }); 200]);
+    let answer = gateway.request(loops.to_string(), &[]).await.unwrap();
+    assert_eq!(answer.status, 202);
+    for n in 0..50 {
+        gateway.send_as_other("a", json!(n)).await;
+    }
+    let received = receiver.wait_for(50).await;
+    assert!(received.iter().all(|request| request.target == "/healthy"));
+    let last = answer.body["events"][199]["id"].as_str().unwrap();
+    let deliveries = gateway.get(&format!("/v1/events/{last}")).await.body["deliveries"].clone();
+    let waits = |delivery: &serde_json::Value| delivery["state"] == "pending";
+    assert!(deliveries.as_array().unwrap().iter().any(waits), "the others did not wait for it");
 }
 
 #[tokio::test]

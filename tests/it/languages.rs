@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hookmill::delivery::{DeliveryId, WebhookId};
 use hookmill::event::{Event, EventId, EventType};
-use hookmill::transform::{self, Compilation, Limits, Recipient, Runtime, Secrets, Step};
+use hookmill::transform::{self, Limits, Recipient, Runtime, Secrets, Step};
 use hookmill_tests::{Gateway, Receiver, Running, workspace};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -212,13 +212,8 @@ async fn measure(language: &str, bytes: &[u8], cache: &Path) -> Value {
 
 fn runtime(cache: &Path) -> Runtime {
     Runtime::new(transform::Config {
-        instances: 2,
-        heavy_instances: 2,
         max_file_bytes: 64 << 20,
-        limits: Limits::default(),
-        max_memory_bytes: 64 << 20,
-        compilation: Compilation::default(),
-        cache_dir: cache.to_owned(),
+        ..transform::Config::new(cache.to_owned())
     })
     .unwrap()
 }

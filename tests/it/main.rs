@@ -20,6 +20,10 @@ mod hostile;
 mod containment;
 /// What plugins may do beside transforming.
 mod capabilities;
+/// Guests that nobody vetted, and a healthy tenant beside them.
+mod corpus;
+/// Guests that a generator makes, and good ones with a few bytes changed.
+mod generated;
 /// Plugins that change on disk while events flow.
 mod reload;
 /// Plugin files as people, editors and systems write, replace and break them.

@@ -43,6 +43,7 @@ pub struct Gateway {
     folder: TempDir,
     settings: Vec<String>,
     webhooks: Vec<Webhook>,
+    other_webhooks: Vec<Webhook>,
     tenant: Vec<String>,
     binary: PathBuf,
 }
@@ -61,6 +62,7 @@ impl Gateway {
             folder: tempfile::tempdir().unwrap(),
             settings: Vec::new(),
             webhooks: Vec::new(),
+            other_webhooks: Vec::new(),
             tenant: Vec::new(),
             binary: binary(),
         }
@@ -91,6 +93,13 @@ impl Gateway {
     #[must_use]
     pub fn webhook(mut self, webhook: Webhook) -> Self {
         self.webhooks.push(webhook);
+        self
+    }
+
+    /// The same with a webhook of the tenant `globex`.
+    #[must_use]
+    pub fn other_webhook(mut self, webhook: Webhook) -> Self {
+        self.other_webhooks.push(webhook);
         self
     }
 
@@ -154,11 +163,9 @@ impl Gateway {
         lines.extend(self.settings.iter().cloned());
         lines.push(format!("[[tenants]]\nname = \"acme\"\nkeys = [\"{KEY}\"]"));
         lines.extend(self.tenant.iter().cloned());
-        for webhook in &self.webhooks {
-            lines.push(format!("[[tenants.webhooks]]\nname = \"{}\"", webhook.name));
-            lines.extend(webhook.settings.iter().cloned());
-        }
+        lines.extend(self.webhooks.iter().map(Webhook::declared));
         lines.push(format!("[[tenants]]\nname = \"globex\"\nkeys = [\"{OTHER_KEY}\"]\n"));
+        lines.extend(self.other_webhooks.iter().map(Webhook::declared));
         lines.join("\n")
     }
 }
@@ -173,7 +180,14 @@ pub fn binary() -> PathBuf {
 
 async fn spawn(binary: &Path, configuration: &Path, log: &Path) -> (Child, String) {
     let file = OpenOptions::new().create(true).append(true).open(log).unwrap();
-    let mut child = Command::new(binary)
+    let mut command = Command::new(binary);
+    for (variable, _) in std::env::vars_os() {
+        // What is said to the tests is not meant for the gateway.
+        if variable.to_string_lossy().starts_with("HOOKMILL_") {
+            command.env_remove(variable);
+        }
+    }
+    let mut child = command
         .arg("serve")
         .arg("--config")
         .arg(configuration)
@@ -255,6 +269,14 @@ impl Running {
         self.post(&json!({ "type": event_type, "data": data })).await
     }
 
+    /// Sends one event as the tenant `globex` and gives its id, once it is accepted.
+    pub async fn send_as_other(&self, event_type: &str, data: Value) -> String {
+        let event = json!({ "type": event_type, "data": data });
+        let answer = self.request_as(OTHER_KEY, event.to_string(), &[]).await.expect("an answer");
+        assert_eq!(answer.status, 202, "{event}: {}", answer.body);
+        answer.body["events"][0]["id"].as_str().unwrap().to_owned()
+    }
+
     /// Sends one event as it is and gives its id, once it is accepted.
     pub async fn post(&self, event: &Value) -> String {
         let answer = self.request(event.to_string(), &[]).await.expect("the gateway's answer");
@@ -271,10 +293,19 @@ impl Running {
         body: impl Into<reqwest::Body>,
         headers: &[(&str, &str)],
     ) -> reqwest::Result<Answer> {
+        self.request_as(KEY, body, headers).await
+    }
+
+    async fn request_as(
+        &self,
+        key: &str,
+        body: impl Into<reqwest::Body>,
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<Answer> {
         let mut request = self
             .client
             .post(format!("{}/v1/events", self.url))
-            .header("authorization", format!("Bearer {KEY}"))
+            .header("authorization", format!("Bearer {key}"))
             .header("content-type", "application/json")
             .body(body);
         for (name, value) in headers {

@@ -18,10 +18,12 @@
 
 mod files;
 mod gateway;
+pub mod guest;
 mod receiver;
 mod webhook;
 
 pub use files::{Plugins, slow_to_compile, stamped, wasm, workspace};
 pub use gateway::{Answer, Gateway, Running, binary, eventually};
+pub use guest::{Expected, Guest};
 pub use receiver::{Received, Receiver, Reply, SECRET};
 pub use webhook::Webhook;

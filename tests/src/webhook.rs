@@ -43,6 +43,11 @@ impl Webhook {
         self.set("plugins", &Value::Array(plugins))
     }
 
+    /// Its table in the configuration.
+    pub(crate) fn declared(&self) -> String {
+        format!("[[tenants.webhooks]]\nname = \"{}\"\n{}", self.name, self.settings.join("\n"))
+    }
+
     /// The same for these event types.
     #[must_use]
     pub fn events(self, globs: &[&str]) -> Self {

@@ -1,6 +1,7 @@
-//! `cargo xtask bench`: what a plugin call costs, what the whole gateway carries, what very many plugins cost,
-//! and how soon a changed one is at work.
+//! `cargo xtask bench`: what a plugin call costs, what the whole gateway carries, what a tenant notices of a hostile
+//! one, what very many plugins cost, and how soon a changed one is at work.
 
+mod containment;
 mod end_to_end;
 mod gateway;
 mod plugins;
@@ -21,8 +22,11 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
             command::step("a plugin call", command.args(arguments.rest()))
         }
         Some("end-to-end") => end_to_end::run(arguments),
+        Some("containment") => containment::run(arguments),
         Some("plugins") => plugins::run(arguments),
         Some("reload") => reload::run(arguments),
-        _ => bail!("there are `cargo xtask bench plugin`, `end-to-end`, `plugins` and `reload`"),
+        _ => bail!(
+            "there are `cargo xtask bench plugin`, `end-to-end`, `containment`, `plugins` and `reload`"
+        ),
     }
 }

@@ -53,6 +53,12 @@ Tasks:
     --rate N            measure latency at this rate alone, in events a second (1000 and 5000)
     --no-plugin         a webhook without a plugin
     --json              print the figures as JSON, in the last line
+  bench containment   a tenant's latency alone, and beside each kind of hostile plugin
+    --seconds N         how long each measurement runs (10)
+    --rate N            events a second of the healthy tenant (500)
+    --hostile-rate N    events a second of the hostile one (200)
+    --debug             with builds that are not optimised
+    --json              print the figures as JSON, in the last line
   bench plugins       the start with very many plugins, and the memory of an idle one
     --count N           how many (1000)
   bench reload        how soon a changed plugin is at work, compiled first and from the cache

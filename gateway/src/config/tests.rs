@@ -85,19 +85,6 @@ fn every_setting_arrives_where_it_belongs() {
         concurrency = 8
         max_ready = 9
         max_ready_bytes = "1 MiB"
-        [plugins]
-        instances = 10
-        max_file_bytes = "1GiB"
-        max_memory_bytes = "8 MiB"
-        settle = "0ms"
-        poll = "1m"
-        [plugins.limits]
-        time = "2s"
-        output_bytes = 11
-        parts = 12
-        headers = 0
-        log_lines = 13
-        log_bytes = "0 B"
         "#,
     );
     assert_eq!(config.ingest.listen.to_string(), "[::1]:0");
@@ -118,17 +105,59 @@ fn every_setting_arrives_where_it_belongs() {
     assert_eq!(config.pipeline.concurrency, 8);
     assert_eq!(config.pipeline.max_ready, 9);
     assert_eq!(config.pipeline.max_ready_bytes, 1 << 20);
+    assert_eq!(config.pipeline.tenant_concurrency, 6, "three quarters of 8");
+}
+
+#[test]
+fn every_setting_of_plugins_arrives() {
+    let config = parse(
+        r#"
+        [plugins]
+        instances = 10
+        total_memory_bytes = "64 MiB"
+        max_stack_bytes = "1 MiB"
+        max_file_bytes = "1GiB"
+        max_memory_bytes = "8 MiB"
+        settle = "0ms"
+        poll = "1m"
+        [plugins.limits]
+        time = "2s"
+        describe_time = "3s"
+        table_elements = 21
+        host_calls = 22
+        output_bytes = 11
+        parts = 12
+        headers = 0
+        header_bytes = 23
+        query_parameters = 24
+        url_bytes = 25
+        message_bytes = 26
+        log_lines = 13
+        log_bytes = "0 B"
+        "#,
+    );
     assert_eq!(config.transform.instances, 10);
+    assert_eq!(config.transform.tenant_instances, 5);
+    assert_eq!(config.transform.total_memory_bytes, 64 << 20);
+    assert_eq!(config.transform.tenant_memory_bytes, 32 << 20);
+    assert_eq!(config.transform.max_stack_bytes, 1 << 20);
     assert_eq!(config.transform.max_file_bytes, GIB);
     assert_eq!(config.transform.max_memory_bytes, 8 << 20);
     assert_eq!(config.reload.settle, Duration::ZERO);
     assert_eq!(config.reload.poll, MINUTE);
     let limits = transform::Limits {
         time: Duration::from_secs(2),
+        describe_time: Duration::from_secs(3),
         memory_bytes: 8 << 20, // what is allowed, which is less than the default
+        table_elements: 21,
+        host_calls: 22,
         output_bytes: 11,
         parts: 12,
         headers: 0,
+        header_bytes: 23,
+        query_parameters: 24,
+        url_bytes: 25,
+        message_bytes: 26,
         log_lines: 13,
         log_bytes: 0,
         ..transform::Limits::default()

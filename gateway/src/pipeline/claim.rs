@@ -116,7 +116,8 @@ async fn claim(pipeline: &Pipeline) -> Result<Option<Timestamp>, StoreError> {
                 let webhook = snapshot.webhook(&delivery.webhook);
                 let max_running = webhook.map_or(1, |webhook| webhook.definition.concurrency);
                 let bytes = size(&event, delivery.request.as_deref());
-                let slot = claiming.0.ready.admit(&delivery.webhook, bytes, max_running);
+                let ready = &claiming.0.ready;
+                let slot = ready.admit(&event.tenant, &delivery.webhook, bytes, max_running);
                 Job { event: Arc::clone(&event), delivery, slot }
             }));
             Ok::<_, StoreError>((count, claimed.next_due))

@@ -158,7 +158,7 @@ async fn split(
             let id = DeliveryId::generate();
             let bytes = size(event, Some(&request));
             let concurrency = webhook.definition.concurrency;
-            let slot = pipeline.0.ready.reserve(&webhook.id, bytes, concurrency);
+            let slot = pipeline.0.ready.reserve(&event.tenant, &webhook.id, bytes, concurrency);
             let in_hand = slot.is_some();
             all_in_hand &= in_hand;
             if let Some(slot) = slot {

@@ -1,7 +1,8 @@
 //! What is held in memory: deliveries that wait for their turn, and the count of those under way.
 //!
-//! Each webhook has a lane of its own and the lanes take turns, so that a webhook with much to do, or a slow
-//! receiver, leaves the others their share. Everything is bounded: what finds no room waits in the store.
+//! Each webhook has a lane of its own. Tenants take turns, and so do the lanes of a tenant; each has its share,
+//! so that a webhook with much to do, a slow receiver, or a tenant with many of them leaves the others
+//! theirs. Everything is bounded: what finds no room waits in the store.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +14,8 @@ use super::claim::Alarm;
 use crate::delivery::{Delivery, WebhookId};
 use crate::event::Event;
 
-/// A lane may hold at most this share of all that is held.
-const LANE_SHARE: usize = 4;
+/// Of all that is held, a lane may hold a quarter, and a tenant three.
+const PARTS: usize = 4;
 
 /// A delivery in hand.
 pub(super) struct Job {
@@ -33,8 +34,10 @@ struct Shared {
     /// Rings when there is room again for what found none.
     alarm: Arc<Alarm>,
     max_held: Held,
+    max_tenant: Held,
     max_lane: Held,
     max_running: usize,
+    max_tenant_running: usize,
 }
 
 /// What is held: deliveries, and the bytes of their events.
@@ -50,9 +53,14 @@ impl Held {
         self.bytes += bytes;
     }
 
-    fn remove(&mut self, bytes: usize) {
+    /// Gives back the room of one delivery. True when something found no room here and now there is some:
+    /// `full` says so until then.
+    fn give_back(&mut self, bytes: usize, full: &mut bool, max: Self) -> bool {
         self.count = self.count.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
+        let room = *full && self.has_room(max);
+        *full &= !room;
+        room
     }
 
     /// Whether nothing more may be held. What is held may be one delivery over the limit of bytes.
@@ -65,16 +73,24 @@ impl Held {
         self.count <= max.count / 2 && self.bytes <= max.bytes / 2
     }
 
-    fn share(self) -> Self {
-        Self { count: (self.count / LANE_SHARE).max(1), bytes: (self.bytes / LANE_SHARE).max(1) }
+    /// The share of a lane.
+    fn of_lane(self) -> Self {
+        Self { count: (self.count / PARTS).max(1), bytes: (self.bytes / PARTS).max(1) }
+    }
+
+    /// The share of a tenant: all but one of the parts.
+    fn of_tenant(self) -> Self {
+        let but_one = |all: usize| (all - all / PARTS).max(1);
+        Self { count: but_one(self.count), bytes: but_one(self.bytes) }
     }
 }
 
 #[derive(Default)]
 struct Lanes {
     by_webhook: HashMap<WebhookId, Lane>,
-    /// Lanes that have something waiting and may run it, in turn.
-    turns: VecDeque<WebhookId>,
+    by_tenant: HashMap<Arc<str>, Tenant>,
+    /// Tenants that have something waiting and may run it, in turn.
+    turns: VecDeque<Arc<str>>,
     held: Held,
     running: usize,
     /// Something found no room; whoever makes room says so.
@@ -83,12 +99,24 @@ struct Lanes {
     closed: bool,
 }
 
+#[derive(Default)]
+struct Tenant {
+    /// Lanes that have something waiting and may run it, in turn.
+    turns: VecDeque<WebhookId>,
+    held: Held,
+    running: usize,
+    /// It stands in `turns` of all.
+    queued: bool,
+    full: bool,
+}
+
 struct Lane {
+    tenant: Arc<str>,
     waiting: VecDeque<Job>,
     held: Held,
     running: usize,
     max_running: usize,
-    /// It stands in `turns`.
+    /// It stands in its tenant's `turns`.
     queued: bool,
     full: bool,
 }
@@ -110,14 +138,17 @@ impl Ready {
             idle: Notify::new(),
             alarm,
             max_held,
-            max_lane: max_held.share(),
+            max_tenant: max_held.of_tenant(),
+            max_lane: max_held.of_lane(),
             max_running: config.concurrency.max(1),
+            max_tenant_running: config.tenant_concurrency.max(1),
         }))
     }
 
     /// A slot for a delivery of so many bytes to this webhook, if there is room.
     pub(super) fn reserve(
         &self,
+        tenant: &Arc<str>,
         webhook: &WebhookId,
         bytes: usize,
         max_running: usize,
@@ -127,21 +158,32 @@ impl Ready {
             lanes.full = true;
             return None;
         }
-        let lane = lanes.lane(webhook, max_running);
+        if let Some(tenant) = lanes.by_tenant.get_mut(tenant)
+            && tenant.held.is_full(self.0.max_tenant)
+        {
+            tenant.full = true;
+            return None;
+        }
+        let lane = lanes.lane(tenant, webhook, max_running);
         if lane.held.is_full(self.0.max_lane) {
             lane.full = true;
             return None;
         }
-        lane.held.add(bytes);
-        lanes.held.add(bytes);
+        lanes.hold(tenant, webhook, bytes);
         Some(self.slot(webhook, bytes))
     }
 
     /// A slot for a delivery that is in hand already, room or not: claims are small.
-    pub(super) fn admit(&self, webhook: &WebhookId, bytes: usize, max_running: usize) -> Slot {
+    pub(super) fn admit(
+        &self,
+        tenant: &Arc<str>,
+        webhook: &WebhookId,
+        bytes: usize,
+        max_running: usize,
+    ) -> Slot {
         let mut lanes = self.lanes();
-        lanes.lane(webhook, max_running).held.add(bytes);
-        lanes.held.add(bytes);
+        lanes.lane(tenant, webhook, max_running);
+        lanes.hold(tenant, webhook, bytes);
         self.slot(webhook, bytes)
     }
 
@@ -158,9 +200,13 @@ impl Ready {
             false => self.0.max_held.count.saturating_sub(lanes.held.count),
         };
         let mut full = Vec::new();
-        for (webhook, lane) in &mut lanes.by_webhook {
+        let Lanes { by_webhook, by_tenant, .. } = &mut *lanes;
+        for tenant in by_tenant.values_mut() {
+            tenant.full = tenant.held.is_full(self.0.max_tenant);
+        }
+        for (webhook, lane) in by_webhook {
             lane.full = lane.held.is_full(self.0.max_lane);
-            if lane.full {
+            if lane.full || by_tenant.get(&lane.tenant).is_some_and(|tenant| tenant.full) {
                 full.push(webhook.clone());
             }
         }
@@ -173,7 +219,7 @@ impl Ready {
         let webhook = job.delivery.webhook.clone();
         if let Some(lane) = lanes.by_webhook.get_mut(&webhook) {
             lane.waiting.push_back(job);
-            lanes.queue(&webhook);
+            lanes.queue(&webhook, &self.0);
         }
     }
 
@@ -183,14 +229,19 @@ impl Ready {
         if lanes.closed || lanes.running >= self.0.max_running {
             return None;
         }
-        let webhook = lanes.turns.pop_front()?;
+        let name = lanes.turns.pop_front()?;
+        let tenant = lanes.by_tenant.get_mut(&name)?;
+        tenant.queued = false;
+        let webhook = tenant.turns.pop_front()?;
+        tenant.running += 1;
         let lane = lanes.by_webhook.get_mut(&webhook)?;
         lane.queued = false;
         let mut job = lane.waiting.pop_front()?;
         lane.running += 1;
         job.slot.running = true;
         lanes.running += 1;
-        lanes.queue(&webhook);
+        lanes.queue(&webhook, &self.0);
+        lanes.queue_tenant(&name, &self.0);
         Some(job)
     }
 
@@ -219,8 +270,9 @@ impl Ready {
 }
 
 impl Lanes {
-    fn lane(&mut self, webhook: &WebhookId, max_running: usize) -> &mut Lane {
+    fn lane(&mut self, tenant: &Arc<str>, webhook: &WebhookId, max_running: usize) -> &mut Lane {
         let lane = self.by_webhook.entry(webhook.clone()).or_insert_with(|| Lane {
+            tenant: Arc::clone(tenant),
             waiting: VecDeque::new(),
             held: Held::default(),
             running: 0,
@@ -232,16 +284,63 @@ impl Lanes {
         lane
     }
 
+    fn hold(&mut self, tenant: &Arc<str>, webhook: &WebhookId, bytes: usize) {
+        self.held.add(bytes);
+        self.by_tenant.entry(Arc::clone(tenant)).or_default().held.add(bytes);
+        if let Some(lane) = self.by_webhook.get_mut(webhook) {
+            lane.held.add(bytes);
+        }
+    }
+
     /// Gives a lane a turn if it has something waiting and may run it.
-    fn queue(&mut self, webhook: &WebhookId) {
+    fn queue(&mut self, webhook: &WebhookId, shared: &Shared) {
         if let Some(lane) = self.by_webhook.get_mut(webhook)
             && !lane.queued
             && !lane.waiting.is_empty()
             && lane.running < lane.max_running
         {
             lane.queued = true;
-            self.turns.push_back(webhook.clone());
+            let name = Arc::clone(&lane.tenant);
+            self.by_tenant.entry(Arc::clone(&name)).or_default().turns.push_back(webhook.clone());
+            self.queue_tenant(&name, shared);
         }
+    }
+
+    /// Gives a tenant a turn if one of its lanes has one and the tenant may run more.
+    fn queue_tenant(&mut self, name: &Arc<str>, shared: &Shared) {
+        if let Some(tenant) = self.by_tenant.get_mut(name)
+            && !tenant.queued
+            && !tenant.turns.is_empty()
+            && tenant.running < shared.max_tenant_running
+        {
+            tenant.queued = true;
+            self.turns.push_back(Arc::clone(name));
+        }
+    }
+
+    /// Gives back what a lane held, and says whether it was asked to say so.
+    fn give_back(&mut self, slot: &Slot, shared: &Shared) -> bool {
+        let Some(lane) = self.by_webhook.get_mut(&slot.webhook) else {
+            return false;
+        };
+        let name = Arc::clone(&lane.tenant);
+        let mut room = lane.held.give_back(slot.bytes, &mut lane.full, shared.max_lane);
+        lane.running = lane.running.saturating_sub(usize::from(slot.running));
+        if lane.held.count == 0 {
+            self.by_webhook.remove(&slot.webhook);
+        } else {
+            self.queue(&slot.webhook, shared);
+        }
+        if let Some(tenant) = self.by_tenant.get_mut(&name) {
+            room |= tenant.held.give_back(slot.bytes, &mut tenant.full, shared.max_tenant);
+            tenant.running = tenant.running.saturating_sub(usize::from(slot.running));
+            if tenant.held.count == 0 {
+                self.by_tenant.remove(&name);
+            } else {
+                self.queue_tenant(&name, shared);
+            }
+        }
+        room
     }
 }
 
@@ -249,30 +348,10 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let shared = &self.ready.0;
         let mut lanes = self.ready.lanes();
-        lanes.held.remove(self.bytes);
-        if self.running {
-            lanes.running = lanes.running.saturating_sub(1);
-        }
-        let mut room = false;
-        if lanes.full && lanes.held.has_room(shared.max_held) {
-            lanes.full = false;
-            room = true;
-        }
-        if let Some(lane) = lanes.by_webhook.get_mut(&self.webhook) {
-            lane.held.remove(self.bytes);
-            if self.running {
-                lane.running = lane.running.saturating_sub(1);
-            }
-            if lane.full && lane.held.has_room(shared.max_lane) {
-                lane.full = false;
-                room = true;
-            }
-            if lane.held.count == 0 {
-                lanes.by_webhook.remove(&self.webhook);
-            } else {
-                lanes.queue(&self.webhook);
-            }
-        }
+        let Lanes { held, full, running, .. } = &mut *lanes;
+        *running = running.saturating_sub(usize::from(self.running));
+        let room_in_all = held.give_back(self.bytes, full, shared.max_held);
+        let room = lanes.give_back(self, shared) || room_in_all;
         if lanes.running == 0 {
             shared.idle.notify_waiters();
         }
@@ -292,9 +371,23 @@ mod tests {
     use crate::event::{EventId, EventType};
 
     fn ready(max_ready: usize, concurrency: usize) -> Ready {
-        let config =
-            Config { max_ready, concurrency, max_ready_bytes: 800, webhook_concurrency: 1 };
+        of_tenants(max_ready, concurrency, concurrency)
+    }
+
+    fn of_tenants(max_ready: usize, concurrency: usize, tenant_concurrency: usize) -> Ready {
+        let config = Config {
+            max_ready,
+            concurrency,
+            tenant_concurrency,
+            max_ready_bytes: 800,
+            webhook_concurrency: 1,
+        };
         Ready::new(&config, Arc::default())
+    }
+
+    /// The tenant of a webhook of a test: what stands before the slash.
+    fn tenant(webhook: &str) -> Arc<str> {
+        webhook.split('/').next().unwrap().into()
     }
 
     /// Whether it has rung since it was last asked.
@@ -325,7 +418,7 @@ mod tests {
             attempts: 0,
             request: None,
         };
-        let slot = ready.reserve(&webhook(name), 10, limit)?;
+        let slot = ready.reserve(&tenant(name), &webhook(name), 10, limit)?;
         Some(Job { event: Arc::new(event), delivery, slot })
     }
 
@@ -344,6 +437,35 @@ mod tests {
             ready.push(job(&ready, name, 10).unwrap());
         }
         assert_eq!(names(&started(&ready)), ["a", "b", "c", "a", "b", "a"]);
+    }
+
+    #[test]
+    fn tenants_take_turns_before_their_lanes_do() {
+        let ready = ready(100, 100);
+        for name in ["a/1", "a/2", "a/3", "a/1", "b/1", "b/1"] {
+            ready.push(job(&ready, name, 10).unwrap());
+        }
+        let order = ["a/1", "b/1", "a/2", "b/1", "a/3", "a/1"];
+        assert_eq!(names(&started(&ready)), order);
+    }
+
+    #[test]
+    fn a_tenant_runs_and_holds_no_more_than_its_share() {
+        let ready = of_tenants(16, 8, 2);
+        for name in ["a/1", "a/2", "a/3", "b/1"] {
+            ready.push(job(&ready, name, 10).unwrap());
+        }
+        let running = started(&ready);
+        assert_eq!(names(&running), ["a/1", "b/1", "a/2"]);
+        for name in ["a/3", "a/4", "a/4", "a/4", "a/4", "a/5", "a/5", "a/5", "a/5"] {
+            ready.push(job(&ready, name, 10).unwrap());
+        }
+        assert!(job(&ready, "a/6", 10).is_none(), "a tenant holds three quarters");
+        assert!(job(&ready, "b/2", 10).is_some());
+        drop(running);
+        assert_eq!(names(&started(&ready)), ["a/3", "a/4"]);
+        drop(ready.close());
+        assert!(ready.lanes().by_tenant.is_empty(), "those that are done take no memory");
     }
 
     #[test]
@@ -380,7 +502,7 @@ mod tests {
     #[tokio::test]
     async fn large_events_fill_it_by_their_bytes() {
         let ready = ready(100, 100);
-        let slot = |name: &str, bytes| ready.reserve(&webhook(name), bytes, 10);
+        let slot = |name: &str, bytes| ready.reserve(&tenant(name), &webhook(name), bytes, 10);
         let large = slot("a", 500).unwrap();
         assert!(slot("a", 1).is_none(), "over a quarter of 800 bytes");
         let other = slot("b", 300).unwrap();

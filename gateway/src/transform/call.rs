@@ -4,28 +4,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
-use super::contract::hookmill::plugin::types::Host as TypesHost;
+use super::contract::hookmill::plugin::types::{HeaderChange, Host as TypesHost, Outgoing};
 use super::host::{About, Session};
-use super::pool::{Pool, Shape};
+use super::meter::{HostCalls, Memory, Refused};
+use super::pool::Pool;
+use super::turns::Amount;
 use super::wasi::{Occasion, Wasi};
-use super::{Limits, Plugin, contract};
-use crate::delivery::{DeliveryId, Failure, FailureKind};
+use super::{Limits, Plugin, Runtime, contract, description, text};
+use crate::delivery::{DeliveryId, Failure, FailureKind, OneLine};
 use crate::event::Event;
 
 /// Frames of a backtrace that go on record.
 const MAX_FRAMES: usize = 5;
 
-/// Bytes of text that a call may return beside its output: the reason, the message and the like.
+/// The longest name of a function that goes on record, in bytes: the file says what it is.
+const MAX_FRAME_BYTES: usize = 120;
+
+/// Bytes of text that a call may hand over at once beside its output and the log.
 const SLACK_BYTES: usize = 64 << 10;
+
+/// Whose calls those are that load a plugin. No tenant has an empty name.
+const LOADING: &str = "";
 
 impl Plugin {
     /// Calls `transform`. The log is given back whatever the result.
     pub(super) async fn call(
         &self,
+        tenant: &Arc<str>,
         event: guest::Event<'_>,
         context: guest::Context<'_>,
         session: Option<Box<Session>>,
@@ -41,9 +50,10 @@ impl Plugin {
             }
             _ => None,
         };
+        let place = Place { runtime: &self.runtime, pool: &self.pool, tenant };
         let wasi = self.wasi.then(occasion);
         let state = State::new(&self.pool, &self.limits, session, wasi);
-        bounded(&self.pool, &self.limits, state, run).await
+        bounded(place, &self.limits, state, run).await
     }
 
     /// What a call may ask of the gateway; none when the plugin was granted nothing.
@@ -58,6 +68,7 @@ impl Plugin {
 
 /// Calls `describe` on a plugin that is being loaded.
 pub(super) async fn describe(
+    runtime: &Runtime,
     pool: &Pool,
     limits: &Limits,
     wasi: bool,
@@ -67,38 +78,72 @@ pub(super) async fn describe(
         let instance = instance.instantiate_async(&mut *store).await?;
         instance.hookmill_plugin_transformer().call_describe(store).await
     };
-    let state = State::new(pool, limits, None, wasi.then(Occasion::of_describing));
-    bounded(pool, limits, state, run).await
+    let limits = description::limits(limits);
+    let place = Place { runtime, pool, tenant: &Arc::from(LOADING) };
+    let state = State::new(pool, &limits, None, wasi.then(Occasion::of_describing));
+    bounded(place, &limits, state, run).await
+}
+
+/// Where and for whom a call runs.
+struct Place<'a> {
+    runtime: &'a Runtime,
+    pool: &'a Pool,
+    tenant: &'a Arc<str>,
 }
 
 /// Runs one call under its limits, once it is its turn.
 async fn bounded<T>(
-    pool: &Pool,
+    place: Place<'_>,
     limits: &Limits,
     state: State,
     run: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> (Result<T, Failure>, Log) {
-    let Ok(_turn) = pool.turns().acquire().await else {
+    let Place { runtime, pool, tenant } = place;
+    let amount = Amount::one(limits.memory_bytes);
+    // The slots of its own pool come first, so that none waits for them while it holds a turn.
+    let _slot = pool.slot(tenant).await;
+    let Some(_turn) = runtime.turns().take(tenant, amount).await else {
         let failure = Failure::new(FailureKind::Internal, "the plugin engine has stopped");
         return (Err(failure), Log::new(limits));
     };
     let _running = pool.running();
     let mut store = Store::new(pool.engine(), state);
     store.limiter(|state| &mut state.memory);
-    store.set_hostcall_fuel(limits.output_bytes.saturating_add(SLACK_BYTES));
+    store.set_hostcall_fuel(most_handed_over(limits));
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut context| Ok(context.data_mut().budget.tick()));
-    let result = run(&mut store).await;
+    let call = async {
+        store.data_mut().budget.begin();
+        run(&mut store).await
+    };
+    let result = runtime.pace().run(tenant, call).await;
     store.data_mut().log_all_printed();
-    let failure = |error| store.data().failure(limits, &error);
+    let failure = |error| store.data().failure(runtime, limits, &error);
     let result = result.map_err(failure);
     (result, store.into_data().log)
+}
+
+/// How much a guest may make the gateway copy at once: all that its other limits leave room for, and the
+/// gateway's own records of that many parts, headers and parameters.
+fn most_handed_over(limits: &Limits) -> usize {
+    let part = limits
+        .headers
+        .saturating_mul(size_of::<HeaderChange>())
+        .saturating_add(limits.query_parameters.saturating_mul(size_of::<(String, String)>()))
+        .saturating_add(size_of::<Outgoing>());
+    limits
+        .parts
+        .saturating_mul(part)
+        .saturating_add(limits.output_bytes)
+        .saturating_add(limits.log_bytes)
+        .saturating_add(SLACK_BYTES)
 }
 
 /// What a call's host functions and limits work on.
 pub(super) struct State {
     memory: Memory,
     budget: Budget,
+    host_calls: HostCalls,
     log: Log,
     session: Option<Box<Session>>,
     /// Boxed, as most plugins do without.
@@ -113,8 +158,9 @@ impl State {
         wasi: Option<Occasion>,
     ) -> Self {
         Self {
-            memory: Memory::new(limits.memory_bytes, pool.shape()),
+            memory: Memory::new(limits, pool.shape()),
             budget: Budget::new(limits.time),
+            host_calls: HostCalls::new(limits),
             log: Log::new(limits),
             session,
             wasi: wasi.map(|occasion| Box::new(Wasi::new(occasion, limits))),
@@ -158,9 +204,8 @@ impl State {
 
     /// What the call may ask of the gateway, counting that it asks.
     pub(super) fn session(&mut self) -> wasmtime::Result<&mut Session> {
-        let session = self.session_again()?;
-        session.count()?;
-        Ok(session)
+        self.count_host_call()?;
+        self.session_again()
     }
 
     /// The same within one question.
@@ -191,8 +236,13 @@ impl State {
         })
     }
 
+    /// Counts a call of one of the gateway's functions: each of them begins with this.
+    pub(super) fn count_host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls.count()
+    }
+
     /// What an error of the engine means. A limit that was hit is the cause of whatever came after.
-    fn failure(&self, limits: &Limits, error: &wasmtime::Error) -> Failure {
+    fn failure(&self, runtime: &Runtime, limits: &Limits, error: &wasmtime::Error) -> Failure {
         if self.wasi.as_ref().is_some_and(|wasi| wasi.has_overslept()) {
             let message = format!("slept longer than its limit of {:?}", limits.time);
             return Failure::new(FailureKind::PluginTimeout, message + &place(error));
@@ -214,18 +264,49 @@ impl State {
         if let Some(reason) = self.session.as_ref().and_then(|session| session.stopped.as_ref()) {
             return Failure::new(FailureKind::PluginTrap, reason.clone() + &place(error));
         }
+        if self.host_calls.exceeded {
+            let message = format!(
+                "called the gateway's functions more often than its limit of {}",
+                limits.host_calls
+            );
+            return Failure::new(FailureKind::PluginCalls, message + &place(error));
+        }
         // The error's type is private to wasmtime.
         if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
-            let message = format!("returned more than its limit of {} bytes", limits.output_bytes);
-            return Failure::new(FailureKind::PluginOutput, message);
+            let message = format!(
+                "handed over more at once than its limits of {} bytes and {} parts leave room for",
+                limits.output_bytes, limits.parts
+            );
+            return Failure::new(FailureKind::PluginOutput, message + &place(error));
         }
-        if self.memory.refused {
-            let message =
-                format!("needs more memory than its limit of {} bytes", limits.memory_bytes);
+        if let Some(refused) = self.memory.refused {
+            let message = match refused {
+                Refused::Memory => {
+                    format!("needs more memory than its limit of {} bytes", limits.memory_bytes)
+                }
+                Refused::Table => format!(
+                    "needs larger tables than its limit of {} elements",
+                    limits.table_elements
+                ),
+            };
             return Failure::new(FailureKind::PluginMemory, message + &place(error));
         }
-        let what = match (self.log.last_error(), error.downcast_ref::<Trap>()) {
+        if error.is::<PoolConcurrencyLimitError>() {
+            let message = format!("the pool of instances cannot hold it now: {error}");
+            return Failure::new(FailureKind::Internal, message);
+        }
+        let trap = error.downcast_ref::<Trap>();
+        if trap.is_none() && error.downcast_ref::<WasmBacktrace>().is_none() {
+            // The guest ran to its end, and what it left is not what the contract says.
+            let message = format!("broke the contract: {:#}", error.root_cause());
+            return Failure::new(FailureKind::PluginOutput, message);
+        }
+        let what = match (self.log.last_error(), trap) {
             (Some(panic), _) => panic.to_owned(),
+            (None, Some(Trap::StackOverflow)) => {
+                let bytes = runtime.max_stack_bytes();
+                format!("went deeper than the limit of {bytes} bytes on its stack")
+            }
             (None, Some(trap)) => trap.to_string(),
             (None, None) => format!("{:#}", error.root_cause()),
         };
@@ -245,12 +326,23 @@ fn place(error: &wasmtime::Error) -> String {
         .frames()
         .iter()
         .filter_map(|frame| frame.func_name())
-        // The alternate form leaves out the hash that ends each Rust name.
-        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
+        .map(shown)
         .filter(|name| !is_machinery(name))
         .take(MAX_FRAMES)
         .collect();
     if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
+}
+
+/// A function's name as people know it. One that is longer than any compiler's is not even looked into.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 4 << 10;
+    let mut name = match name.len() <= LONGEST {
+        // The alternate form leaves out the hash that ends each Rust name.
+        true => format!("{:#}", rustc_demangle::demangle(name)),
+        false => text::cut_to(name, MAX_FRAME_BYTES).into_owned(),
+    };
+    text::cut(&mut name, MAX_FRAME_BYTES);
+    name
 }
 
 /// Functions on the way from a panic to the trap, which every panic shares.
@@ -258,60 +350,6 @@ fn is_machinery(name: &str) -> bool {
     ["rust_panic", "rust_begin_unwind", "__rust", "core::panicking", "std::panicking", "abort"]
         .iter()
         .any(|part| name.contains(part))
-}
-
-/// Linear memory and tables.
-struct Memory {
-    limit: usize,
-    used: usize,
-    refused: bool,
-    shape: &'static Shape,
-}
-
-impl Memory {
-    fn new(limit: usize, shape: &'static Shape) -> Self {
-        Self { limit, used: 0, refused: false, shape }
-    }
-}
-
-impl ResourceLimiter for Memory {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let total = self.used.saturating_sub(current).saturating_add(desired);
-        if total > self.limit {
-            self.refused = true;
-            return Ok(false);
-        }
-        self.used = total;
-        // An allocator that was refused a large step may go on with a smaller one.
-        self.refused = false;
-        Ok(true)
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= self.shape.table_elements)
-    }
-
-    fn instances(&self) -> usize {
-        self.shape.core_instances as usize
-    }
-
-    fn tables(&self) -> usize {
-        self.shape.tables as usize
-    }
-
-    fn memories(&self) -> usize {
-        self.shape.memories as usize
-    }
 }
 
 /// Running time: the slices in which the call had a thread, without the waits in between.
@@ -325,6 +363,11 @@ struct Budget {
 impl Budget {
     fn new(time: Duration) -> Self {
         Self { left: time, slice_began: Instant::now(), resumed: None, exhausted: false }
+    }
+
+    /// The first slice begins: what came before was waiting for it.
+    fn begin(&mut self) {
+        self.slice_began = Instant::now();
     }
 
     /// How much is left at this moment.
@@ -414,11 +457,11 @@ impl Log {
         }
         for (level, message) in self.lines {
             match level {
-                Level::Trace => emit!(trace, "{message}"),
-                Level::Debug => emit!(debug, "{message}"),
-                Level::Info => emit!(info, "{message}"),
-                Level::Warn => emit!(warn, "{message}"),
-                Level::Error => emit!(error, "{message}"),
+                Level::Trace => emit!(trace, "{}", OneLine(&message)),
+                Level::Debug => emit!(debug, "{}", OneLine(&message)),
+                Level::Info => emit!(info, "{}", OneLine(&message)),
+                Level::Warn => emit!(warn, "{}", OneLine(&message)),
+                Level::Error => emit!(error, "{}", OneLine(&message)),
             }
         }
         if self.omitted > 0 {
@@ -430,17 +473,18 @@ impl Log {
 impl TypesHost for State {}
 
 impl LogHost for State {
-    fn log(&mut self, level: Level, message: String) {
+    fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        self.count_host_call()?;
         self.log_printed();
         // Before it is cut to size: half a secret would not be recognised.
         let message = self.redacted(message);
         self.log.push(level, message);
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::pool::LIGHT;
     use super::*;
 
     #[test]
@@ -456,14 +500,5 @@ mod tests {
         assert_eq!(lines, ["abc", "defg", "m"]);
         assert_eq!(log.last_error(), Some("defg"));
         assert_eq!(log.omitted, 4);
-    }
-
-    #[test]
-    fn memory_counts_all_memories_together() {
-        let mut memory = Memory::new(100, &LIGHT);
-        assert!(memory.memory_growing(0, 60, None).unwrap());
-        assert!(memory.memory_growing(0, 40, None).unwrap());
-        assert!(!memory.memory_growing(60, 61, None).unwrap());
-        assert!(memory.refused);
     }
 }

@@ -7,9 +7,8 @@ use jiff::Timestamp;
 
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::host::About;
-use super::output;
 use super::wasi::Occasion;
-use super::{Limits, Plugin, Secrets};
+use super::{Limits, Plugin, Secrets, output, text};
 use crate::delivery::{DeliveryId, Failure, FailureKind, Request, WebhookId};
 use crate::digest::Digest;
 use crate::event::Event;
@@ -111,6 +110,7 @@ fn check_count(plugin: &Plugin, count: usize) -> Result<(), Box<Failed>> {
 }
 
 fn failed(plugin: &Plugin, mut failure: Failure) -> Box<Failed> {
+    text::cut(&mut failure.message, plugin.limits.message_bytes);
     failure.message.insert_str(0, &format!("{}: ", plugin.name));
     Box::new(Failed { plugin: plugin.name.to_string(), failure })
 }
@@ -169,11 +169,13 @@ async fn call(
         secrets: secrets.clone(),
     });
     let occasion = || occasion(event, run);
-    let (answer, log) = plugin.call(guest_event, context, session, occasion).await;
+    let (answer, log) = plugin.call(&event.tenant, guest_event, context, session, occasion).await;
     log.emit(&plugin.name, Some((event, recipient.delivery)));
     let mut failure = match answer {
         Ok(Ok(guest::Verdict::Drop(reason))) => {
-            return Ok(Outcome::Drop(format!("{}: {}", plugin.name, secrets.redact(reason))));
+            let mut reason = secrets.redact(reason);
+            text::cut(&mut reason, plugin.limits.message_bytes);
+            return Ok(Outcome::Drop(format!("{}: {reason}", plugin.name)));
         }
         Ok(Ok(guest::Verdict::Forward(parts))) => match output::requests(parts, &plugin.limits) {
             Ok(requests) => return Ok(Outcome::Forward(requests)),

@@ -13,8 +13,10 @@ use wasmtime::{Engine, EngineWeak};
 use super::Config;
 use super::cache::Cache;
 use super::compile::Queue;
-use super::host::{Services, Turn, Turns};
+use super::host::{Services, Turn as WaitingTurn, Turns as WaitingTurns};
+use super::pace::Pace;
 use super::pool::{self, HEAVY, LIGHT, Pool, Shape};
+use super::turns::{Amount, Turns};
 
 /// The length of a tick: how often a running call is interrupted to see whether it is over its limit,
 /// and to let other tasks run.
@@ -38,7 +40,9 @@ struct Shared {
     /// Bounds the work that is done on threads of its own.
     aside: Semaphore,
     config: Config,
-    waiting_turns: Turns,
+    turns: Turns,
+    waiting_turns: WaitingTurns,
+    pace: Pace,
 }
 
 impl Runtime {
@@ -53,12 +57,23 @@ impl Runtime {
         let compiling = Queue::new(config.compilation.clone());
         let aside = Semaphore::new(thread::available_parallelism().map_or(1, NonZeroUsize::get));
         let clock = Clock::start(vec![light.weak(), heavy.weak()]).map_err(EngineError::new)?;
-        let light = Pool::new(light, light_shape, config.instances, Arc::clone(&clock))
-            .map_err(EngineError::new)?;
-        let heavy = Pool::new(heavy, heavy_shape, config.heavy_instances, clock)
-            .map_err(EngineError::new)?;
-        let waiting_turns = Turns::new(config.instances);
-        let shared = Shared { light, heavy, cache, compiling, aside, config, waiting_turns };
+        let calls = |count| usize::try_from(count).unwrap_or(usize::MAX);
+        let turns = Turns::new(
+            Amount { calls: calls(config.instances), bytes: config.total_memory_bytes },
+            Amount { calls: calls(config.tenant_instances), bytes: config.tenant_memory_bytes },
+        );
+        // Of the few slots of the heavy pool, too, one tenant gets no more than half.
+        let slots = |count: u32| Amount { calls: calls(count), bytes: usize::MAX };
+        let heavy_turns =
+            Turns::new(slots(config.heavy_instances), slots(config.heavy_instances.div_ceil(2)));
+        let light =
+            Pool::new(light, light_shape, None, Arc::clone(&clock)).map_err(EngineError::new)?;
+        let heavy =
+            Pool::new(heavy, heavy_shape, Some(heavy_turns), clock).map_err(EngineError::new)?;
+        let waiting_turns = WaitingTurns::new(config.instances);
+        let pace = Pace::new();
+        let shared =
+            Shared { light, heavy, cache, compiling, aside, config, turns, waiting_turns, pace };
         Ok(Self { shared: Arc::new(shared), services: None })
     }
 
@@ -122,9 +137,24 @@ impl Runtime {
         self.services.clone()
     }
 
+    /// Who may begin.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.shared.turns
+    }
+
     /// A turn of a call that may wait for something outside.
-    pub(super) async fn waiting_turn(&self, tenant: &Arc<str>) -> Option<Turn> {
+    pub(super) async fn waiting_turn(&self, tenant: &Arc<str>) -> Option<WaitingTurn> {
         self.shared.waiting_turns.take(tenant).await
+    }
+
+    /// Who may go on.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.shared.pace
+    }
+
+    /// How deep a call's stack may become, in bytes.
+    pub(super) fn max_stack_bytes(&self) -> usize {
+        self.shared.config.max_stack_bytes
     }
 }
 
@@ -158,7 +188,8 @@ fn engine(
     instances: u32,
     config: &Config,
 ) -> Result<(Engine, &'static Shape), EngineError> {
-    match pool::engine(shape, instances, config.max_memory_bytes) {
+    let stack_bytes = config.max_stack_bytes;
+    match pool::engine(shape, instances, config.max_memory_bytes, stack_bytes) {
         Ok(engine) => Ok((engine, shape)),
         Err(error) => {
             // Slots reserve address space, which some containers and emulators forbid.
@@ -167,7 +198,7 @@ fn engine(
                 pool = shape.name,
                 "no pool of plugin instances can be made; calls will cost some 50 µs more"
             );
-            let engine = pool::engine_without_slots().map_err(EngineError::new)?;
+            let engine = pool::engine_without_slots(stack_bytes).map_err(EngineError::new)?;
             // Nothing but slots would tell what fits, so all that may run anywhere may run here.
             Ok((engine, &HEAVY))
         }

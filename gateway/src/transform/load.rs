@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
@@ -14,24 +13,17 @@ use super::cache::Hold;
 use super::host::NotGranted;
 use super::pool::Pool;
 use super::{
-    Capability, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract, host, wasi,
+    Capability, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract,
+    description, host, inspect, text, wasi,
 };
+use crate::delivery::OneLine;
 use crate::digest::Digest;
-
-/// The custom section in which the SDK leaves the contract's version.
-const WORLD_SECTION: &str = "hookmill:world";
-
-/// The version of the contract that plugins are linked against.
-const WORLD_VERSION: &str = "1.0.0";
 
 /// What a plugin has to export.
 const TRANSFORMER: &str = "hookmill:plugin/transformer@1.0.0";
 
-/// The longest schema that a plugin may describe its config with, in bytes.
-const MAX_SCHEMA_BYTES: usize = 64 << 10;
-
-/// The longest reason that is given for a refusal, in bytes: hostile files are quoted in it.
-const MAX_REASON_BYTES: usize = 2 << 10;
+/// How much of a reason is shown, in bytes: what a file holds may be part of it.
+const MAX_REASON_BYTES: usize = 1 << 10;
 
 impl Runtime {
     /// Makes a plugin of a file's content: a component, or a core module that `wit-bindgen` made.
@@ -54,7 +46,7 @@ impl Runtime {
         let granted = Granted { plugin: name.to_owned(), grants: Arc::clone(&grants) };
         let Compiled { component, pool, hold } = compiled;
         let linked = self.apart(move || link(&pool, &component, &granted)).await??;
-        let description = describe(name, &limits, &grants, &linked).await?;
+        let description = describe(self, name, &limits, &grants, &linked).await?;
         let Linked { pool, instance, wasi } = linked;
         Ok(Plugin {
             name: Arc::from(name),
@@ -77,7 +69,10 @@ impl Runtime {
         let content = bytes.clone();
         let found = self.apart(move || match from_cache(&runtime, version) {
             Some(compiled) => Ok(Some(compiled)),
-            None => inspect(&content).map(|()| None),
+            None => match inspect::inspect(&content) {
+                Ok(_) => Ok(None),
+                Err(refusal) => Err(LoadError::new(refusal.to_string())),
+            },
         });
         if let Some(compiled) = found.await?? {
             return Ok(compiled);
@@ -117,10 +112,7 @@ impl LoadError {
     /// The file is at fault: loading it again would come to the same.
     pub(super) fn new(reason: String) -> Self {
         let mut reason = reason;
-        if reason.len() > MAX_REASON_BYTES {
-            reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
-            reason.push('…');
-        }
+        text::cut(&mut reason, MAX_REASON_BYTES);
         Self { reason, passing: false }
     }
 
@@ -138,7 +130,7 @@ impl LoadError {
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
+        OneLine(&self.reason).fmt(f)
     }
 }
 
@@ -253,13 +245,14 @@ fn link(pool: &Pool, component: &Component, granted: &Granted) -> Result<Linked,
 
 /// Asks the plugin to describe itself.
 async fn describe(
+    runtime: &Runtime,
     name: &str,
     limits: &Limits,
     grants: &Grants,
     linked: &Linked,
 ) -> Result<Description, LoadError> {
     let Linked { pool, instance, wasi } = linked;
-    let (described, log) = call::describe(pool, limits, *wasi, instance).await;
+    let (described, log) = call::describe(runtime, pool, limits, *wasi, instance).await;
     log.emit(name, None);
     let described = described.map_err(|failure| {
         LoadError::new(format!(
@@ -268,46 +261,14 @@ async fn describe(
             failure.message
         ))
     })?;
+    description::check(&described).map_err(LoadError::new)?;
     check_capabilities(name, &described.capabilities, grants)?;
-    if described.config_schema.as_ref().is_some_and(|schema| schema.len() > MAX_SCHEMA_BYTES) {
-        let reason = format!("its config schema is over {MAX_SCHEMA_BYTES} bytes");
-        return Err(LoadError::new(reason));
-    }
     Ok(Description {
         name: described.name,
         version: described.version,
         description: described.description,
         config_schema: described.config_schema,
     })
-}
-
-/// Refuses what is no WebAssembly, and other versions of the contract by name. Looks at each byte at most once,
-/// so that it can be done here, before a compiler is bothered.
-fn inspect(bytes: &[u8]) -> Result<(), LoadError> {
-    if bytes.is_empty() {
-        return Err(LoadError::new("it is an empty file".to_owned()));
-    }
-    if !bytes.starts_with(b"\0asm") {
-        return Err(LoadError::new(
-            "it is not WebAssembly: its first bytes are not `\\0asm`".to_owned(),
-        ));
-    }
-    for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload
-            .map_err(|error| LoadError::new(format!("it is damaged or cut off: {error}")))?;
-        if let Payload::CustomSection(section) = payload
-            && section.name() == WORLD_SECTION
-        {
-            let version = String::from_utf8_lossy(section.data());
-            if version != WORLD_VERSION {
-                return Err(LoadError::new(format!(
-                    "it was built for version {version} of the plugin contract; this gateway \
-                     knows {WORLD_VERSION}"
-                )));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Names what is missing or too much, in the plugin author's terms.
@@ -348,21 +309,13 @@ fn check_interface(component: &Component, granted: &Granted) -> Result<(), LoadE
 
 #[cfg(test)]
 mod tests {
+    use super::super::Config;
     use super::super::pool::{HEAVY, LIGHT};
-    use super::super::{Compilation, Config};
     use super::*;
 
     fn runtime(folder: &tempfile::TempDir) -> Runtime {
-        Runtime::new(Config {
-            instances: 2,
-            heavy_instances: 1,
-            max_file_bytes: 1 << 20,
-            limits: Limits::default(),
-            max_memory_bytes: 16 << 20,
-            compilation: Compilation::default(),
-            cache_dir: folder.path().to_owned(),
-        })
-        .unwrap()
+        Runtime::new(Config { max_memory_bytes: 16 << 20, ..Config::new(folder.path().to_owned()) })
+            .unwrap()
     }
 
     /// Compiles a component of so many core modules and memories, and says where it would run.

@@ -6,6 +6,9 @@ use super::Limits;
 use super::contract::hookmill::plugin::types::{Body, HeaderChange, Outgoing};
 use crate::delivery::{Method, Request, is_header_name, is_header_value, reserved_header};
 
+/// The longest content type, in bytes: twice what a registered one may have, for its parameters.
+const MAX_CONTENT_TYPE_BYTES: usize = 512;
+
 /// The requests that a `forward` verdict stands for.
 ///
 /// # Errors
@@ -24,28 +27,72 @@ pub(super) fn requests(parts: Vec<Outgoing>, limits: &Limits) -> Result<Vec<Requ
     parts.into_iter().map(|part| request(part, limits)).collect()
 }
 
+/// The bytes of all that a part consists of.
 fn size(part: &Outgoing) -> usize {
-    let body = match &part.body {
+    let Outgoing { body, content_type, headers, method, path_suffix, query, extensions } = part;
+    let body = match body {
         Body::Text(text) => text.len(),
         Body::Bytes(bytes) => bytes.len(),
     };
-    let header = |change: &HeaderChange| match change {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    body + text(content_type)
+        + headers_size(headers)
+        + text(method)
+        + text(path_suffix)
+        + pairs_size(query)
+        + pairs_size(extensions)
+}
+
+fn headers_size(headers: &[HeaderChange]) -> usize {
+    let size = |change: &HeaderChange| match change {
         HeaderChange::Set((name, value)) => name.len() + value.len(),
         HeaderChange::Remove(name) => name.len(),
     };
-    let query = part.query.iter().map(|(name, value)| name.len() + value.len());
-    body + part.headers.iter().map(header).sum::<usize>()
-        + query.sum::<usize>()
-        + part.path_suffix.as_ref().map_or(0, String::len)
+    headers.iter().map(size).sum()
+}
+
+fn pairs_size(pairs: &[(String, String)]) -> usize {
+    pairs.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+/// Refuses a part that has too much of anything but body.
+fn check_extent(part: &Outgoing, limits: &Limits) -> Result<(), String> {
+    let (headers, query) = (&part.headers, &part.query);
+    if headers.len() > limits.headers {
+        let count = headers.len();
+        return Err(format!("changes {count} headers; its limit is {}", limits.headers));
+    }
+    let bytes = headers_size(headers);
+    if bytes > limits.header_bytes {
+        let limit = limits.header_bytes;
+        return Err(format!("changes headers of {bytes} bytes; its limit is {limit}"));
+    }
+    if query.len() > limits.query_parameters {
+        let (count, limit) = (query.len(), limits.query_parameters);
+        return Err(format!("appends {count} query parameters; its limit is {limit}"));
+    }
+    let bytes = pairs_size(query) + part.path_suffix.as_ref().map_or(0, String::len);
+    if bytes > limits.url_bytes {
+        let limit = limits.url_bytes;
+        return Err(format!("appends {bytes} bytes to the URL; its limit is {limit}"));
+    }
+    Ok(())
 }
 
 fn request(part: Outgoing, limits: &Limits) -> Result<Request, String> {
+    check_extent(&part, limits)?;
     let (body, default_type) = match part.body {
         Body::Text(text) => (Bytes::from(text), "application/json"),
         Body::Bytes(bytes) => (Bytes::from(bytes), "application/octet-stream"),
     };
     let mut request = Request::json(body);
     request.content_type = part.content_type.unwrap_or_else(|| default_type.to_owned());
+    let length = request.content_type.len();
+    if length > MAX_CONTENT_TYPE_BYTES {
+        return Err(format!(
+            "sets a content type of {length} bytes; at most {MAX_CONTENT_TYPE_BYTES} are allowed"
+        ));
+    }
     if !is_header_value(&request.content_type) {
         return Err(format!("the content type {:?} is not one", request.content_type));
     }
@@ -56,10 +103,6 @@ fn request(part: Outgoing, limits: &Limits) -> Result<Request, String> {
     request.path_suffix = part.path_suffix.unwrap_or_default();
     check_path(&request.path_suffix)?;
     request.query = part.query;
-    if part.headers.len() > limits.headers {
-        let count = part.headers.len();
-        return Err(format!("changes {count} headers; its limit is {}", limits.headers));
-    }
     for change in part.headers {
         apply(&mut request, change)?;
     }
@@ -99,13 +142,24 @@ fn check_path(suffix: &str) -> Result<(), String> {
         let plain = segment.to_ascii_lowercase().replace("%2e", ".");
         plain == "." || plain == ".."
     });
-    if !suffix.bytes().all(allowed) || up || suffix.to_ascii_lowercase().contains("%2f") {
+    // Half a code could become a whole one with what a later plugin appends.
+    let is_code = |after: &str| {
+        after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2 && !is_slash(after)
+    };
+    let codes = suffix.split('%').skip(1).all(is_code);
+    if !suffix.bytes().all(allowed) || up || !codes {
         return Err(format!(
-            "the path suffix {suffix:?} is not one: no `..`, `?`, `#`, `\\`, space or control \
-             character; percent-encode what is not ASCII"
+            "the path suffix {suffix:?} is not one: no `..`, `?`, `#`, `\\`, space, control character, \
+             encoded slash or half a code; percent-encode what is not ASCII"
         ));
     }
     Ok(())
+}
+
+/// Whether what stands after a `%` makes it a slash or a backslash.
+fn is_slash(after: &str) -> bool {
+    let code = after.get(..2).unwrap_or_default();
+    code.eq_ignore_ascii_case("2f") || code.eq_ignore_ascii_case("5c")
 }
 
 /// What a later plugin made of the body of an earlier one: its own changes over the earlier one's.
@@ -182,6 +236,76 @@ mod tests {
             (with(|part| part.path_suffix = Some("/../admin".to_owned())), "path suffix"),
             (with(|part| part.path_suffix = Some("/%2E%2e/x".to_owned())), "path suffix"),
             (with(|part| part.path_suffix = Some("/a?b=c".to_owned())), "path suffix"),
+            (with(|part| part.path_suffix = Some("/a%2fb".to_owned())), "path suffix"),
+            (with(|part| part.path_suffix = Some("/a%5C..%5Cb".to_owned())), "path suffix"),
+            (with(|part| part.path_suffix = Some("/a/%2".to_owned())), "path suffix"),
+            (with(|part| part.path_suffix = Some("/a/%é".to_owned())), "path suffix"),
+            (with(|part| part.path_suffix = Some("/a\r\nx: y".to_owned())), "path suffix"),
+        ] {
+            assert!(message.contains(expected), "{message} / {expected}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_limited_one_by_one_and_together() {
+        let limits = Limits {
+            output_bytes: 2_000,
+            headers: 3,
+            header_bytes: 10,
+            query_parameters: 2,
+            url_bytes: 10,
+            ..Limits::default()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let with = |change: &dyn Fn(&mut Outgoing)| {
+            let mut part = outgoing();
+            change(&mut part);
+            requests(vec![part], &limits)
+        };
+        let most = |part: &mut Outgoing| {
+            part.headers = vec![set("abc", "de"), set("fgh", "ij")];
+            part.query = vec![pair("a", "b"), pair("c", "d")];
+            part.path_suffix = Some("/efghi".to_owned());
+            part.body = Body::Text("x".repeat(1_980));
+        };
+        assert!(with(&most).is_ok());
+        let over = |change: &dyn Fn(&mut Outgoing)| {
+            with(&|part| {
+                most(part);
+                change(part);
+            })
+            .unwrap_err()
+        };
+        for (message, expected) in [
+            (
+                over(&|part| {
+                    part.body = Body::Text(String::new());
+                    part.headers.push(HeaderChange::Remove("k".to_owned()));
+                }),
+                "changes headers of 11 bytes; its limit is 10",
+            ),
+            (
+                over(&|part| part.query.push(pair("", ""))),
+                "appends 3 query parameters; its limit is 2",
+            ),
+            (
+                over(&|part| {
+                    part.body = Body::Text(String::new());
+                    part.path_suffix = Some("/efghij".to_owned());
+                }),
+                "appends 11 bytes to the URL; its limit is 10",
+            ),
+            (
+                over(&|part| {
+                    part.body = Body::Text(String::new());
+                    part.content_type = Some("x".repeat(513));
+                }),
+                "sets a content type of 513 bytes; at most 512",
+            ),
+            (
+                over(&|part| part.extensions.push(pair("x", "y"))),
+                "returned 2002 bytes; its limit is 2000",
+            ),
         ] {
             assert!(message.contains(expected), "{message} / {expected}");
         }

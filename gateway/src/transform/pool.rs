@@ -7,12 +7,12 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::call::State;
 use super::engine::{Clock, Running};
+use super::turns::{Amount, Turn, Turns};
 use super::{contract, wasi};
 
 /// How much of each kind one plugin may have, whatever its own limits say.
@@ -52,6 +52,9 @@ pub(super) static HEAVY: Shape = Shape {
     instance_bytes: 8 << 20,
 };
 
+/// What host functions have of a stack beside the guest's own share.
+const HOST_STACK_BYTES: usize = 512 << 10;
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Pool(Arc<Inner>);
@@ -60,7 +63,8 @@ struct Inner {
     engine: Engine,
     shape: &'static Shape,
     linker: Linker<State>,
-    turns: Semaphore,
+    /// Where it has fewer slots than calls may be under way.
+    turns: Option<Turns>,
     clock: Arc<Clock>,
 }
 
@@ -69,7 +73,7 @@ impl Pool {
     pub(super) fn new(
         engine: Engine,
         shape: &'static Shape,
-        instances: u32,
+        turns: Option<Turns>,
         clock: Arc<Clock>,
     ) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(&engine);
@@ -77,7 +81,6 @@ impl Pool {
             &mut linker,
             |state| state,
         )?;
-        let turns = Semaphore::new(usize::try_from(instances).unwrap_or(usize::MAX));
         Ok(Self(Arc::new(Inner { engine, shape, linker, turns, clock })))
     }
 
@@ -98,8 +101,12 @@ impl Pool {
         Ok(linker)
     }
 
-    pub(super) fn turns(&self) -> &Semaphore {
-        &self.0.turns
+    /// Waits for a slot, where there may be none left.
+    pub(super) async fn slot(&self, tenant: &Arc<str>) -> Option<Turn> {
+        match &self.0.turns {
+            Some(turns) => turns.take(tenant, Amount::one(0)).await,
+            None => None,
+        }
     }
 
     /// Keeps the clock running until the guard is dropped.
@@ -108,34 +115,34 @@ impl Pool {
     }
 }
 
-/// An engine with slots of this shape, for as many instances at once, each memory up to `memory_bytes`.
+/// An engine with slots of this shape, for as many instances at once, each memory up to `memory_bytes`, each
+/// stack up to `stack_bytes`.
 pub(super) fn engine(
     shape: &Shape,
     instances: u32,
     memory_bytes: usize,
+    stack_bytes: usize,
 ) -> wasmtime::Result<Engine> {
-    Engine::new(settings().allocation_strategy(InstanceAllocationStrategy::Pooling(slots(
-        shape,
-        instances,
-        memory_bytes,
-    ))))
+    Engine::new(settings(stack_bytes).allocation_strategy(InstanceAllocationStrategy::Pooling(
+        slots(shape, instances, memory_bytes),
+    )))
 }
 
 /// An engine that makes room for each instance when it is needed.
-pub(super) fn engine_without_slots() -> wasmtime::Result<Engine> {
-    Engine::new(settings().allocation_strategy(InstanceAllocationStrategy::OnDemand))
+pub(super) fn engine_without_slots(stack_bytes: usize) -> wasmtime::Result<Engine> {
+    Engine::new(settings(stack_bytes).allocation_strategy(InstanceAllocationStrategy::OnDemand))
 }
 
-fn settings() -> wasmtime::Config {
+fn settings(stack_bytes: usize) -> wasmtime::Config {
     let mut settings = wasmtime::Config::new();
     settings
         .epoch_interruption(true)
         .memory_init_cow(true)
         // The contract has no async functions; supporting them would slow down each call.
         .concurrency_support(false)
-        .max_wasm_stack(512 << 10)
+        .max_wasm_stack(stack_bytes)
         // Host functions run on what is left, so it has to be ample.
-        .async_stack_size(1 << 20)
+        .async_stack_size(stack_bytes.saturating_add(HOST_STACK_BYTES))
         // What no plugin needs is no way in.
         .wasm_memory64(false)
         .wasm_gc(false)
@@ -147,6 +154,8 @@ fn settings() -> wasmtime::Config {
 fn slots(shape: &Shape, instances: u32, memory_bytes: usize) -> PoolingAllocationConfig {
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
     let mut slots = PoolingAllocationConfig::new();
+    // As much as so many of the largest components need: the slots must not run out before the turns do, or one
+    // tenant's large ones could take from all others.
     slots
         .total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(shape.core_instances))
@@ -182,8 +191,8 @@ mod tests {
             engine.precompile_compatibility_hash().hash(&mut hasher);
             hasher.finish()
         };
-        let light = hash(engine(&LIGHT, 4, 64 << 20).unwrap());
-        assert_eq!(light, hash(engine(&HEAVY, 2, 64 << 20).unwrap()));
-        assert_eq!(light, hash(engine_without_slots().unwrap()));
+        let light = hash(engine(&LIGHT, 4, 64 << 20, 512 << 10).unwrap());
+        assert_eq!(light, hash(engine(&HEAVY, 2, 64 << 20, 1 << 20).unwrap()));
+        assert_eq!(light, hash(engine_without_slots(64 << 10).unwrap()));
     }
 }

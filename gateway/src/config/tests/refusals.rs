@@ -110,6 +110,14 @@ const SETTINGS: &[(&str, &str)] = &[
         "plugins.limits.memory_bytes = 1",
         "plugins.limits.memory_bytes: is 1 B; it must be from 64 KiB to 4 GiB",
     ),
+    (
+        "plugins = { instances = 4, tenant_instances = 5 }",
+        "plugins.tenant_instances: is 5; it must be from 1 to 4",
+    ),
+    (
+        "plugins = { total_memory_bytes = '64 MiB', max_memory_bytes = '48 MiB' }",
+        "plugins.max_memory_bytes: is 48 MiB, more than the 32 MiB of `plugins.tenant_memory_bytes`; lower it, or raise that",
+    ),
     ("tenants = {}", "tenants: is a table; a list of tables is needed"),
     ("tenants = ['acme']", "tenants[0]: is a string; a table is needed"),
 ];

@@ -45,7 +45,6 @@ pub(in crate::transform) struct Session {
 /// What is left to a call.
 pub(super) struct Allowance {
     pub(super) limits: Limits,
-    pub(super) calls: usize,
     pub(super) fetches: usize,
     /// The bytes that `kv` may still move: they are remembered until the run has an outcome.
     pub(super) kv_bytes: usize,
@@ -68,7 +67,6 @@ impl Session {
             random: Stream::new(&seed, about.run),
             left: Allowance {
                 limits: limits.clone(),
-                calls: limits.host_calls,
                 fetches: limits.fetches,
                 kv_bytes: Self::KV_BYTES,
             },
@@ -79,20 +77,6 @@ impl Session {
             observed: Vec::new(),
             waited: Duration::ZERO,
             stopped: None,
-        }
-    }
-
-    /// Counts a call of the plugin's.
-    pub(in crate::transform) fn count(&mut self) -> wasmtime::Result<()> {
-        match self.left.calls.checked_sub(1) {
-            Some(left) => {
-                self.left.calls = left;
-                Ok(())
-            }
-            None => {
-                let limit = self.left.limits.host_calls;
-                self.stop(format!("asked the gateway more than {limit} times; `host_calls` under `[limits]` is the limit"))
-            }
         }
     }
 

@@ -8,6 +8,9 @@
 //! 2. It reads a line `ADDRESS KEY` from standard input: a gateway that sends `order.*` events to the
 //!    receiver. Without one, it ends here.
 //! 3. It prints a line of JSON for each measurement through the gateway.
+//!
+//! With `--steady` it skips what goes as fast as it can: for each gateway that it reads, it measures the latency
+//! at each rate. `cargo xtask bench containment` runs it so.
 
 mod board;
 mod connection;
@@ -33,6 +36,8 @@ struct Options {
     connections: usize,
     bytes: usize,
     rates: Vec<u64>,
+    /// Only what goes at these rates.
+    steady: bool,
 }
 
 /// Events that may be under way in the gateway before the producer pauses: enough to fill its batches,
@@ -58,8 +63,10 @@ fn main() -> ExitCode {
 
 /// Reads `SECONDS CONNECTIONS BYTES [RATE…]`; the tool that starts this one has the friendly options.
 fn options() -> Result<Options, String> {
-    let usage = "usage: hookmill-load SECONDS CONNECTIONS BYTES [RATE…]";
-    let numbers: Result<Vec<u64>, _> = std::env::args().skip(1).map(|word| word.parse()).collect();
+    let usage = "usage: hookmill-load [--steady] SECONDS CONNECTIONS BYTES [RATE…]";
+    let mut words = std::env::args().skip(1).peekable();
+    let steady = words.next_if_eq("--steady").is_some();
+    let numbers: Result<Vec<u64>, _> = words.map(|word| word.parse()).collect();
     let numbers = numbers.map_err(|error| format!("{usage}: {error}"))?;
     let [seconds, connections, bytes, rates @ ..] = numbers.as_slice() else {
         return Err(usage.to_owned());
@@ -70,6 +77,7 @@ fn options() -> Result<Options, String> {
         connections: size(connections)?,
         bytes: size(bytes)?,
         rates: rates.to_vec(),
+        steady,
     })
 }
 
@@ -84,6 +92,9 @@ async fn run(options: &Options) -> io::Result<()> {
         bytes: options.bytes,
         duration: Duration::from_secs(options.seconds),
     };
+    if options.steady {
+        return run_steady(options, &measurement).await;
+    }
     let at_once = Pace::AtOnce { max_undelivered: MAX_UNDELIVERED };
     let raw = Load {
         target: Target::receiver(receiver),
@@ -101,8 +112,22 @@ async fn run(options: &Options) -> io::Result<()> {
     print(&measurement.take("acknowledge", &unwanted).await?)?;
     let through = Load { event_type: "order.paid", arrives: true, ..unwanted };
     print(&measurement.take("end-to-end", &through).await?)?;
+    at_rates(options, &measurement, &through).await
+}
+
+/// Measures at each rate, through each gateway that standard input names.
+async fn run_steady(options: &Options, measurement: &Measurement) -> io::Result<()> {
+    while let Some(gateway) = gateway()? {
+        let pace = Pace::Steady { rate: 1 };
+        let load = Load { target: gateway, event_type: "order.paid", arrives: true, pace };
+        at_rates(options, measurement, &load).await?;
+    }
+    Ok(())
+}
+
+async fn at_rates(options: &Options, measurement: &Measurement, load: &Load) -> io::Result<()> {
     for rate in &options.rates {
-        let steady = Load { pace: Pace::Steady { rate: *rate }, ..through.clone() };
+        let steady = Load { pace: Pace::Steady { rate: *rate }, ..load.clone() };
         print(&measurement.take(&format!("steady {rate}/s"), &steady).await?)?;
     }
     Ok(())

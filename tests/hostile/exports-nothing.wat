@@ -1,0 +1,3 @@
+;; A module that exports nothing.
+;; expect: rejected: it is a core module that cannot be made a component
+(module)

@@ -1,0 +1,3 @@
+;; Exports the same name twice.
+;; expect: rejected: duplicate export
+(export "memory" (memory $memory))
