@@ -2,14 +2,22 @@
 //!
 //! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `call` runs one call under
 //! its limits; `output` checks what came back; `chain` strings calls together.
+//!
+//! For a plugin's author, `trial` makes one call and tells everything about it, `fixture` compares a call with
+//! what a file expects, `anatomy` tells what a file consists of, and `shrink` leaves out what no gateway needs.
 
+mod anatomy;
 mod cache;
 mod call;
 mod chain;
 mod engine;
+mod fixture;
 mod limits;
 mod load;
 mod output;
+mod shrink;
+mod trial;
+mod usage;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,10 +25,15 @@ use std::sync::Arc;
 
 use crate::digest::Digest;
 
+pub use self::anatomy::{Anatomy, DamagedFile, Kind};
 pub use self::chain::{Failed, Outcome, Recipient, Step, run};
 pub use self::engine::{EngineError, Runtime};
+pub use self::fixture::{Fixture, FixtureError, Judgement};
 pub use self::limits::Limits;
-pub use self::load::LoadError;
+pub use self::load::{LoadError, Resources};
+pub use self::shrink::shrink;
+pub use self::trial::{Returned, Trial, trial};
+pub use self::usage::{LogLevel, LogLine, Usage};
 
 /// How plugins are run.
 #[derive(Debug, Clone)]
@@ -111,4 +124,6 @@ pub struct Description {
     pub description: String,
     /// A JSON Schema for its config.
     pub config_schema: Option<String>,
+    /// The capabilities that it cannot work without.
+    pub capabilities: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! One call: a fresh instance, its limits, its log, and what its failure means.
+//! One call: a fresh instance, its limits, its log, what it used, and what its failure means.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
 use super::contract::hookmill::plugin::types::Host as TypesHost;
 use super::engine::MAX_TABLE_ELEMENTS;
+use super::usage::{LogLevel, LogLine, Usage};
 use super::{Limits, Plugin, Runtime, contract};
 use crate::delivery::{DeliveryId, Failure, FailureKind};
 use crate::event::Event;
@@ -20,13 +21,23 @@ const MAX_FRAMES: usize = 5;
 /// Bytes of text that a call may return beside its output: the reason, the message and the like.
 const SLACK_BYTES: usize = 64 << 10;
 
+/// What a call came to. Log and usage are known whatever the result.
+pub(super) struct Called<T> {
+    pub(super) result: Result<T, Failure>,
+    pub(super) log: Log,
+    pub(super) usage: Usage,
+}
+
+/// What `transform` answers.
+pub(super) type Answer = Result<guest::Verdict, guest::Failure>;
+
 impl Plugin {
-    /// Calls `transform`. The log is given back whatever the result.
+    /// Calls `transform`.
     pub(super) async fn call(
         &self,
         event: guest::Event<'_>,
         context: guest::Context<'_>,
-    ) -> (Result<Result<guest::Verdict, guest::Failure>, Failure>, Log) {
+    ) -> Called<Answer> {
         let run = async |store: &mut Store<State>| {
             let instance = self.instance.instantiate_async(&mut *store).await?;
             instance.hookmill_plugin_transformer().call_transform(store, event, context).await
@@ -40,7 +51,7 @@ pub(super) async fn describe(
     runtime: &Runtime,
     limits: &Limits,
     instance: &contract::PluginPre<State>,
-) -> (Result<guest::Description, Failure>, Log) {
+) -> Called<guest::Description> {
     let run = async |store: &mut Store<State>| {
         let instance = instance.instantiate_async(&mut *store).await?;
         instance.hookmill_plugin_transformer().call_describe(store).await
@@ -53,10 +64,10 @@ async fn bounded<T>(
     runtime: &Runtime,
     limits: &Limits,
     run: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
-) -> (Result<T, Failure>, Log) {
+) -> Called<T> {
     let Ok(_turn) = runtime.turns().acquire().await else {
         let failure = Failure::new(FailureKind::Internal, "the plugin engine has stopped");
-        return (Err(failure), Log::new(limits));
+        return Called { result: Err(failure), log: Log::new(limits), usage: Usage::default() };
     };
     let _running = runtime.running();
     let mut store = Store::new(runtime.engine(), State::new(limits));
@@ -67,7 +78,8 @@ async fn bounded<T>(
     let result = run(&mut store).await;
     let failure = |error| store.data().failure(limits, &error);
     let result = result.map_err(failure);
-    (result, store.into_data().log)
+    let usage = store.data().usage(limits);
+    Called { result, log: store.into_data().log, usage }
 }
 
 /// What a call's host functions and limits work on.
@@ -84,6 +96,10 @@ impl State {
             budget: Budget::new(limits.time),
             log: Log::new(limits),
         }
+    }
+
+    fn usage(&self, limits: &Limits) -> Usage {
+        Usage { time: self.budget.used(limits.time), memory_bytes: self.memory.used }
     }
 
     /// What an error of the engine means. A limit that was hit is the cause of whatever came after.
@@ -183,12 +199,21 @@ impl Budget {
         Self { left: time, slice_began: Instant::now(), resumed: None, exhausted: false }
     }
 
-    /// Accounts for the slice that ends now, and lets others run if there is time left.
-    fn tick(&mut self) -> UpdateDeadline {
+    /// How long the slice has lasted that is not accounted for yet.
+    fn slice(&self) -> Duration {
         let read =
             |resumed: &Arc<Mutex<Instant>>| *resumed.lock().unwrap_or_else(PoisonError::into_inner);
-        let began = self.resumed.as_ref().map_or(self.slice_began, read);
-        match self.left.checked_sub(began.elapsed()) {
+        self.resumed.as_ref().map_or(self.slice_began, read).elapsed()
+    }
+
+    /// The time used so far, of this much in the beginning.
+    fn used(&self, limit: Duration) -> Duration {
+        limit.saturating_sub(self.left) + self.slice()
+    }
+
+    /// Accounts for the slice that ends now, and lets others run if there is time left.
+    fn tick(&mut self) -> UpdateDeadline {
+        match self.left.checked_sub(self.slice()) {
             None => {
                 self.exhausted = true;
                 UpdateDeadline::Interrupt
@@ -244,6 +269,12 @@ impl Log {
     fn last_error(&self) -> Option<&str> {
         let mut errors = self.lines.iter().rev().filter(|(level, _)| *level == Level::Error);
         errors.next().map(|(_, message)| message.as_str())
+    }
+
+    /// The messages, and how many more were left out.
+    pub(super) fn into_lines(self) -> (Vec<LogLine>, usize) {
+        let line = |(level, message)| LogLine { level: LogLevel::from_contract(level), message };
+        (self.lines.into_iter().map(line).collect(), self.omitted)
     }
 
     /// Passes the messages on to the gateway's own log, with what they were about.

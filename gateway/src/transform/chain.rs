@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::call::{Answer, Called};
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::output;
 use super::{Limits, Plugin};
@@ -119,6 +120,22 @@ async fn call(
             failed(plugin, Failure::new(FailureKind::PluginOutput, message))
         })?,
     };
+    let called = ask(event, recipient, step, payload).await;
+    called.log.emit(&plugin.name, Some((event, recipient.delivery)));
+    match called.result.and_then(|answer| judge(answer, &plugin.limits)) {
+        Ok(Outcome::Drop(reason)) => Ok(Outcome::Drop(format!("{}: {reason}", plugin.name))),
+        Ok(forward) => Ok(forward),
+        Err(failure) => Err(failed(plugin, failure)),
+    }
+}
+
+/// Calls a plugin for an event with this payload.
+pub(super) async fn ask(
+    event: &Event,
+    recipient: Recipient<'_>,
+    step: &Step,
+    payload: &str,
+) -> Called<Answer> {
     let timestamp = event.timestamp.to_string();
     let delivery = recipient.delivery.to_string();
     let attributes = pairs(&event.attributes);
@@ -140,23 +157,21 @@ async fn call(
         config: &step.config,
         extensions: &[],
     };
-    let (answer, log) = plugin.call(guest_event, context).await;
-    log.emit(&plugin.name, Some((event, recipient.delivery)));
-    let failure = match answer {
-        Ok(Ok(guest::Verdict::Drop(reason))) => {
-            return Ok(Outcome::Drop(format!("{}: {reason}", plugin.name)));
+    step.plugin.call(guest_event, context).await
+}
+
+/// What a plugin's answer comes to, once it is checked.
+pub(super) fn judge(answer: Answer, limits: &Limits) -> Result<Outcome, Failure> {
+    match answer {
+        Ok(guest::Verdict::Drop(reason)) => Ok(Outcome::Drop(reason)),
+        Ok(guest::Verdict::Forward(parts)) => output::requests(parts, limits)
+            .map(Outcome::Forward)
+            .map_err(|message| Failure::new(FailureKind::PluginOutput, message)),
+        Err(guest::Failure::Invalid(message)) => {
+            Err(Failure::new(FailureKind::PluginInvalid, message))
         }
-        Ok(Ok(guest::Verdict::Forward(parts))) => match output::requests(parts, &plugin.limits) {
-            Ok(requests) => return Ok(Outcome::Forward(requests)),
-            Err(message) => Failure::new(FailureKind::PluginOutput, message),
-        },
-        Ok(Err(guest::Failure::Invalid(message))) => {
-            Failure::new(FailureKind::PluginInvalid, message)
-        }
-        Ok(Err(guest::Failure::Retry(message))) => Failure::new(FailureKind::PluginError, message),
-        Err(failure) => failure,
-    };
-    Err(failed(plugin, failure))
+        Err(guest::Failure::Retry(message)) => Err(Failure::new(FailureKind::PluginError, message)),
+    }
 }
 
 fn pairs(pairs: &[(String, String)]) -> Vec<(&str, &str)> {

@@ -12,13 +12,13 @@ use super::{Description, Limits, Plugin, Runtime, call, contract};
 use crate::digest::Digest;
 
 /// The custom section in which the SDK leaves the contract's version.
-const WORLD_SECTION: &str = "hookmill:world";
+pub(super) const WORLD_SECTION: &str = "hookmill:world";
 
 /// The version of the contract that plugins are linked against.
 const WORLD_VERSION: &str = "1.0.0";
 
 /// What a plugin has to export.
-const TRANSFORMER: &str = "hookmill:plugin/transformer@1.0.0";
+pub(super) const TRANSFORMER: &str = "hookmill:plugin/transformer@1.0.0";
 
 /// The longest schema that a plugin may describe its config with, in bytes.
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
@@ -40,9 +40,9 @@ impl Runtime {
         let instance = tokio::task::spawn_blocking(move || link(&runtime, version, &bytes))
             .await
             .map_err(|error| LoadError(format!("loading it failed: {error}")))??;
-        let (described, log) = call::describe(self, &limits, &instance).await;
-        log.emit(name, None);
-        let described = described.map_err(|failure| {
+        let described = call::describe(self, &limits, &instance).await;
+        described.log.emit(name, None);
+        let described = described.result.map_err(|failure| {
             LoadError(format!(
                 "its `describe` failed: {}: {}",
                 failure.kind.as_str(),
@@ -66,10 +66,40 @@ impl Runtime {
                 version: described.version,
                 description: described.description,
                 config_schema: described.config_schema,
+                capabilities: described.capabilities,
             },
             limits,
             runtime: self.clone(),
             instance,
+        })
+    }
+}
+
+/// What an instance of a plugin begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// Linear memories.
+    pub memories: u32,
+    /// The bytes that the largest of them begins with.
+    pub memory_bytes: u64,
+    /// Tables.
+    pub tables: u32,
+    /// The elements that the largest of them begins with.
+    pub table_elements: u64,
+}
+
+impl Plugin {
+    /// What each instance begins with; none where that depends on what it imports.
+    #[must_use]
+    pub fn resources(&self) -> Option<Resources> {
+        const PAGE_BYTES: u64 = 64 << 10;
+
+        let required = self.instance.instance_pre().component().resources_required()?;
+        Some(Resources {
+            memories: required.num_memories,
+            memory_bytes: required.max_initial_memory_size.unwrap_or_default() * PAGE_BYTES,
+            tables: required.num_tables,
+            table_elements: required.max_initial_table_size.unwrap_or_default(),
         })
     }
 }

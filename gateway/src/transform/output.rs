@@ -24,7 +24,8 @@ pub(super) fn requests(parts: Vec<Outgoing>, limits: &Limits) -> Result<Vec<Requ
     parts.into_iter().map(|part| request(part, limits)).collect()
 }
 
-fn size(part: &Outgoing) -> usize {
+/// The bytes of a part, as its limit counts them.
+pub(super) fn size(part: &Outgoing) -> usize {
     let body = match &part.body {
         Body::Text(text) => text.len(),
         Body::Bytes(bytes) => bytes.len(),
