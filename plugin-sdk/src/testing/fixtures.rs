@@ -14,7 +14,7 @@ use crate::event::{Context, Event};
 use crate::transform::Transform;
 
 /// Runs a transform on every `*.json` file of a folder, and panics with a readable difference for each
-/// that turns out otherwise than the file says.
+/// that turns out otherwise than the file says. `hookmill plugin test` runs the same files in the sandbox.
 ///
 /// `dir` is relative to the plugin's own folder, where `cargo test` runs tests. A file holds one case:
 ///
@@ -35,7 +35,8 @@ use crate::transform::Transform;
 ///   reaches the transform byte for byte as it is written.
 /// - `context` may have `webhook_id`, `webhook_name`, `webhook_metadata` and `delivery_id`.
 /// - `expect` is one of `{"forward": [part, …]}`, `{"drop": reason}`, `{"invalid": message}` and
-///   `{"retry": message}`. A part has its body as `json` (compared as values), `text` (compared byte for
+///   `{"retry": message}`. Of a failure's message a part is enough, and `"invalid"` or `"retry"` alone stand
+///   for any. A part has its body as `json` (compared as values), `text` (compared byte for
 ///   byte) or `bytes` (a list of numbers), and whatever else is not left to the gateway: `content_type`,
 ///   `headers` (`[{"set": [name, value]}, {"remove": name}]`), `method`, `path_suffix` and `query`
 ///   (`[[name, value]]`).
