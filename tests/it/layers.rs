@@ -58,7 +58,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "reload",
         ],
     ),
-    ("cli", &["app", "config", "deliver", "sign"]),
+    ("cli", &["transform", "app", "config", "deliver", "sign"]),
 ];
 
 /// Foreign crates that one module owns, or a few at one edge.
@@ -72,10 +72,11 @@ const OWNED: &[(&str, &[&str])] = &[
     ("reqwest", &["deliver"]),
     ("rustls", &["deliver"]),
     ("rusqlite", &["record"]),
-    ("notify", &["reload"]),
+    ("notify", &["reload", "cli"]),
     ("arc_swap", &["snapshot"]),
     ("toml", &["config"]),
     ("clap", &["cli"]),
+    ("similar", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),
     ("hyper", &["server"]),
     ("axum", &["problem", "access", "ingest", "admin", "server", "cli"]),
