@@ -22,6 +22,8 @@ mod reload;
 mod crash;
 /// What the configuration and the command line say.
 mod command;
+/// What a plugin's author does: `hookmill plugin`, from `new` to a running gateway.
+mod plugin_command;
 /// Who may import whom.
 mod layers;
 /// What the documents say of the tree.
