@@ -1,4 +1,4 @@
-//! The command line: `hookmill serve`, `check`, `send` and `listen`.
+//! The command line: `hookmill serve`, `check`, `send`, `listen` and `plugin`.
 //!
 //! The help texts here are the manual. What a command prints for people or programs goes to standard
 //! output, what went wrong to standard error. Exit codes: 0 for success, 1 for failure, 2 for a command
@@ -6,8 +6,10 @@
 
 mod compile;
 mod duration;
+mod interrupt;
 mod layout;
 mod listen;
+mod plugin;
 mod send;
 mod serve;
 mod terminal;
@@ -33,7 +35,9 @@ const EXAMPLES: &str = "\
 Try it in three terminals:
   hookmill listen --secret whsec_…       a receiver that verifies and prints
   hookmill serve                         the gateway, as hookmill.toml declares it
-  hookmill send --type order.paid --data '{\"id\":1}' --key … --wait";
+  hookmill send --type order.paid --data '{\"id\":1}' --key … --wait
+Write a plugin:
+  hookmill plugin new order-alert        a crate that builds; see `hookmill plugin --help`";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -43,6 +47,7 @@ enum Command {
     Listen(listen::Args),
     #[command(name = transform::COMMAND, hide = true)]
     CompilePlugin(compile::Args),
+    Plugin(plugin::Args),
 }
 
 /// Runs the command that this process was started with.
@@ -71,6 +76,7 @@ pub fn run() -> ExitCode {
             Command::Send(args) => send::run(*args).await,
             Command::Listen(args) => listen::run(args).await,
             Command::CompilePlugin(args) => compile::run(&args),
+            Command::Plugin(args) => plugin::run(args).await,
         }
     })
 }

@@ -18,6 +18,13 @@ impl DeliveryId {
         Self(Uuid::now_v7())
     }
 
+    /// Reads an id as it is shown.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("dlv_").filter(|digits| digits.len() == 32)?;
+        Uuid::try_parse(digits).ok().map(Self)
+    }
+
     /// The id as it is stored.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
@@ -374,6 +381,15 @@ mod tests {
     fn a_failure_is_shown_on_one_line() {
         let failure = Failure::new(FailureKind::PluginInvalid, "no\n2026 INFO\t\u{1b}[31mred");
         assert_eq!(failure.to_string(), "plugin_invalid: no\\n2026 INFO\t\\u{1b}[31mred");
+    }
+
+    #[test]
+    fn ids_lead_back_to_what_they_name() {
+        let id = DeliveryId::generate();
+        assert_eq!(DeliveryId::parse(&id.to_string()), Some(id));
+        for bad in ["", "dlv_", "dlv_1", "0198a3c27f407a6b8c9d0e1f2a3b4c5f", "dlv_é"] {
+            assert_eq!(DeliveryId::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

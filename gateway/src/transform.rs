@@ -5,13 +5,18 @@
 //! may begin and `pace` which may go on; `call` runs one call under its limits, with the empty `wasi` that some
 //! languages need; `host` is what a call may ask for beyond that; `output` checks what came back; `chain` strings
 //! calls together.
+//!
+//! For a plugin's author, `trial` makes one call and tells everything about it, `fixture` compares a call with
+//! what a file expects, `anatomy` tells what a file consists of, and `shrink` leaves out what no gateway needs.
 
+mod anatomy;
 mod cache;
 mod call;
 mod chain;
 mod compile;
 mod description;
 mod engine;
+mod fixture;
 mod host;
 mod inspect;
 mod limits;
@@ -20,8 +25,11 @@ mod meter;
 mod output;
 mod pace;
 mod pool;
+mod shrink;
 mod text;
+mod trial;
 mod turns;
+mod usage;
 mod wasi;
 
 use std::fmt;
@@ -30,15 +38,20 @@ use std::sync::Arc;
 
 use crate::digest::Digest;
 
+pub use self::anatomy::{Anatomy, DamagedFile, Kind};
 pub use self::chain::{Failed, Outcome, Recipient, Step, run};
 pub use self::compile::{Bounds, COMMAND, Compilation, Compiler, compile_stdin};
 pub use self::engine::{EngineError, Runtime};
+pub use self::fixture::{Fixture, FixtureError, Judgement};
 pub use self::host::{
     AllowedUrl, Capability, Fetch, FetchError, FetchRequest, FetchResponse, Grants, Keys, Manifest,
     Secrets, Services,
 };
 pub use self::limits::Limits;
-pub use self::load::LoadError;
+pub use self::load::{LoadError, Resources};
+pub use self::shrink::shrink;
+pub use self::trial::{Returned, Trial, trial};
+pub use self::usage::{LogLevel, LogLine, Usage};
 
 /// How plugins are run.
 #[derive(Debug, Clone)]
@@ -175,4 +188,6 @@ pub struct Description {
     pub description: String,
     /// A JSON Schema for its config.
     pub config_schema: Option<String>,
+    /// The capabilities that it cannot work without.
+    pub capabilities: Vec<String>,
 }

@@ -34,6 +34,8 @@ mod compiling;
 mod crash;
 /// What the configuration and the command line say.
 mod command;
+/// What a plugin's author does: `hookmill plugin`, from `new` to a running gateway.
+mod plugin_command;
 /// Who may import whom.
 mod layers;
 /// What the documents say of the tree.

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use self::answer::{Answer, Plan};
 use self::received::{Body, Received, Trust};
+use super::interrupt::interrupted;
 use super::terminal::{self, Paint};
 use crate::sign::Secret;
 
@@ -115,22 +116,6 @@ pub(super) async fn run(args: Args) -> ExitCode {
     }
     print(&receiver.summary());
     ExitCode::SUCCESS
-}
-
-/// Waits for SIGINT or SIGTERM.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        // Without handlers, the signals' default action ends the process.
-        _ => std::future::pending().await,
-    }
 }
 
 /// What every request shares.

@@ -1,4 +1,4 @@
-//! One call: a fresh instance, its limits, its log, and what its failure means.
+//! One call: a fresh instance, its limits, its log, what it used, and what its failure means.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use super::host::{About, Session};
 use super::meter::{HostCalls, Memory, Refused};
 use super::pool::Pool;
 use super::turns::Amount;
+use super::usage::{LogLevel, LogLine, Usage};
 use super::wasi::{Occasion, Wasi};
 use super::{Limits, Plugin, Runtime, contract, description, text};
 use crate::delivery::{DeliveryId, Failure, FailureKind, OneLine};
@@ -30,8 +31,18 @@ const SLACK_BYTES: usize = 64 << 10;
 /// Whose calls those are that load a plugin. No tenant has an empty name.
 const LOADING: &str = "";
 
+/// What a call came to. Log and usage are known whatever the result.
+pub(super) struct Called<T> {
+    pub(super) result: Result<T, Failure>,
+    pub(super) log: Log,
+    pub(super) usage: Usage,
+}
+
+/// What `transform` answers.
+pub(super) type Answer = Result<guest::Verdict, guest::Failure>;
+
 impl Plugin {
-    /// Calls `transform`. The log is given back whatever the result.
+    /// Calls `transform`.
     pub(super) async fn call(
         &self,
         tenant: &Arc<str>,
@@ -39,7 +50,7 @@ impl Plugin {
         context: guest::Context<'_>,
         session: Option<Box<Session>>,
         occasion: impl FnOnce() -> Occasion,
-    ) -> (Result<Result<guest::Verdict, guest::Failure>, Failure>, Log) {
+    ) -> Called<Answer> {
         let run = async |store: &mut Store<State>| {
             let instance = self.instance.instantiate_async(&mut *store).await?;
             instance.hookmill_plugin_transformer().call_transform(store, event, context).await
@@ -73,7 +84,7 @@ pub(super) async fn describe(
     limits: &Limits,
     wasi: bool,
     instance: &contract::PluginPre<State>,
-) -> (Result<guest::Description, Failure>, Log) {
+) -> Called<guest::Description> {
     let run = async |store: &mut Store<State>| {
         let instance = instance.instantiate_async(&mut *store).await?;
         instance.hookmill_plugin_transformer().call_describe(store).await
@@ -97,14 +108,14 @@ async fn bounded<T>(
     limits: &Limits,
     state: State,
     run: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
-) -> (Result<T, Failure>, Log) {
+) -> Called<T> {
     let Place { runtime, pool, tenant } = place;
     let amount = Amount::one(limits.memory_bytes);
     // The slots of its own pool come first, so that none waits for them while it holds a turn.
     let _slot = pool.slot(tenant).await;
     let Some(_turn) = runtime.turns().take(tenant, amount).await else {
         let failure = Failure::new(FailureKind::Internal, "the plugin engine has stopped");
-        return (Err(failure), Log::new(limits));
+        return Called { result: Err(failure), log: Log::new(limits), usage: Usage::default() };
     };
     let _running = pool.running();
     let mut store = Store::new(pool.engine(), state);
@@ -120,7 +131,8 @@ async fn bounded<T>(
     store.data_mut().log_all_printed();
     let failure = |error| store.data().failure(runtime, limits, &error);
     let result = result.map_err(failure);
-    (result, store.into_data().log)
+    let usage = store.data().usage(limits);
+    Called { result, log: store.into_data().log, usage }
 }
 
 /// How much a guest may make the gateway copy at once: all that its other limits leave room for, and the
@@ -239,6 +251,10 @@ impl State {
     /// Counts a call of one of the gateway's functions: each of them begins with this.
     pub(super) fn count_host_call(&mut self) -> wasmtime::Result<()> {
         self.host_calls.count()
+    }
+
+    fn usage(&self, limits: &Limits) -> Usage {
+        Usage { time: self.budget.used(limits.time), memory_bytes: self.memory.bytes() }
     }
 
     /// What an error of the engine means. A limit that was hit is the cause of whatever came after.
@@ -372,18 +388,24 @@ impl Budget {
 
     /// How much is left at this moment.
     fn time_left(&self) -> Duration {
-        self.left.saturating_sub(self.slice_began().elapsed())
+        self.left.saturating_sub(self.slice())
     }
 
-    fn slice_began(&self) -> Instant {
+    /// How long the slice has lasted that is not accounted for yet.
+    fn slice(&self) -> Duration {
         let read =
             |resumed: &Arc<Mutex<Instant>>| *resumed.lock().unwrap_or_else(PoisonError::into_inner);
-        self.resumed.as_ref().map_or(self.slice_began, read)
+        self.resumed.as_ref().map_or(self.slice_began, read).elapsed()
+    }
+
+    /// The time used so far, of this much in the beginning.
+    fn used(&self, limit: Duration) -> Duration {
+        limit.saturating_sub(self.left) + self.slice()
     }
 
     /// Accounts for the slice that ends now, and lets others run if there is time left.
     fn tick(&mut self) -> UpdateDeadline {
-        match self.left.checked_sub(self.slice_began().elapsed()) {
+        match self.left.checked_sub(self.slice()) {
             None => {
                 self.exhausted = true;
                 UpdateDeadline::Interrupt
@@ -439,6 +461,12 @@ impl Log {
     fn last_error(&self) -> Option<&str> {
         let mut errors = self.lines.iter().rev().filter(|(level, _)| *level == Level::Error);
         errors.next().map(|(_, message)| message.as_str())
+    }
+
+    /// The messages, and how many more were left out.
+    pub(super) fn into_lines(self) -> (Vec<LogLine>, usize) {
+        let line = |(level, message)| LogLine { level: LogLevel::from_contract(level), message };
+        (self.lines.into_iter().map(line).collect(), self.omitted)
     }
 
     /// Passes the messages on to the gateway's own log, with what they were about.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::call::{Answer, Called};
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::host::About;
 use super::wasi::Occasion;
@@ -140,6 +141,23 @@ async fn call(
             failed(plugin, Failure::new(FailureKind::PluginOutput, message))
         })?,
     };
+    let called = ask(event, recipient, step, run, payload).await;
+    called.log.emit(&plugin.name, Some((event, recipient.delivery)));
+    match called.result.and_then(|answer| judge(answer, &plugin.limits)) {
+        Ok(Outcome::Drop(reason)) => Ok(Outcome::Drop(format!("{}: {reason}", plugin.name))),
+        Ok(forward) => Ok(forward),
+        Err(failure) => Err(failed(plugin, failure)),
+    }
+}
+
+/// Calls a plugin for an event with this payload.
+pub(super) async fn ask(
+    event: &Event,
+    recipient: Recipient<'_>,
+    step: &Step,
+    run: Run,
+    payload: &str,
+) -> Called<Answer> {
     let timestamp = event.timestamp.to_string();
     let delivery = recipient.delivery.to_string();
     let attributes = pairs(&event.attributes);
@@ -161,34 +179,46 @@ async fn call(
         config: &step.config,
         extensions: &[],
     };
-    let secrets = recipient.secrets.granted(&plugin.grants.secrets);
-    let session = plugin.session(|| About {
+    let secrets = recipient.secrets.granted(&step.plugin.grants.secrets);
+    let session = step.plugin.session(|| About {
         tenant: Arc::clone(&event.tenant),
         run,
         accepted_at: event.accepted_at,
         secrets: secrets.clone(),
     });
     let occasion = || occasion(event, run);
-    let (answer, log) = plugin.call(&event.tenant, guest_event, context, session, occasion).await;
-    log.emit(&plugin.name, Some((event, recipient.delivery)));
-    let mut failure = match answer {
+    let mut called = step.plugin.call(&event.tenant, guest_event, context, session, occasion).await;
+    called.result = match called.result {
         Ok(Ok(guest::Verdict::Drop(reason))) => {
-            let mut reason = secrets.redact(reason);
-            text::cut(&mut reason, plugin.limits.message_bytes);
-            return Ok(Outcome::Drop(format!("{}: {reason}", plugin.name)));
+            Ok(Ok(guest::Verdict::Drop(secrets.redact(reason))))
         }
-        Ok(Ok(guest::Verdict::Forward(parts))) => match output::requests(parts, &plugin.limits) {
-            Ok(requests) => return Ok(Outcome::Forward(requests)),
-            Err(message) => Failure::new(FailureKind::PluginOutput, message),
-        },
         Ok(Err(guest::Failure::Invalid(message))) => {
-            Failure::new(FailureKind::PluginInvalid, message)
+            Ok(Err(guest::Failure::Invalid(secrets.redact(message))))
         }
-        Ok(Err(guest::Failure::Retry(message))) => Failure::new(FailureKind::PluginError, message),
-        Err(failure) => failure,
+        Ok(Err(guest::Failure::Retry(message))) => {
+            Ok(Err(guest::Failure::Retry(secrets.redact(message))))
+        }
+        Err(Failure { kind, message }) => Err(Failure::new(kind, secrets.redact(message))),
+        forward @ Ok(Ok(guest::Verdict::Forward(_))) => forward,
     };
-    failure.message = secrets.redact(failure.message);
-    Err(failed(plugin, failure))
+    called
+}
+
+/// What a plugin's answer comes to, once it is checked.
+pub(super) fn judge(answer: Answer, limits: &Limits) -> Result<Outcome, Failure> {
+    match answer {
+        Ok(guest::Verdict::Drop(mut reason)) => {
+            text::cut(&mut reason, limits.message_bytes);
+            Ok(Outcome::Drop(reason))
+        }
+        Ok(guest::Verdict::Forward(parts)) => output::requests(parts, limits)
+            .map(Outcome::Forward)
+            .map_err(|message| Failure::new(FailureKind::PluginOutput, message)),
+        Err(guest::Failure::Invalid(message)) => {
+            Err(Failure::new(FailureKind::PluginInvalid, message))
+        }
+        Err(guest::Failure::Retry(message)) => Err(Failure::new(FailureKind::PluginError, message)),
+    }
 }
 
 fn pairs(pairs: &[(String, String)]) -> Vec<(&str, &str)> {

@@ -12,7 +12,7 @@ use wasmparser::{Encoding, FunctionBody, Operator, Parser, Payload};
 use super::text;
 
 /// The custom section in which the SDK leaves the contract's version.
-const WORLD_SECTION: &str = "hookmill:world";
+pub(super) const WORLD_SECTION: &str = "hookmill:world";
 
 /// The version of the contract that plugins are linked against.
 const WORLD_VERSION: &str = "1.0.0";

@@ -20,7 +20,7 @@ use crate::delivery::OneLine;
 use crate::digest::Digest;
 
 /// What a plugin has to export.
-const TRANSFORMER: &str = "hookmill:plugin/transformer@1.0.0";
+pub(super) const TRANSFORMER: &str = "hookmill:plugin/transformer@1.0.0";
 
 /// How much of a reason is shown, in bytes: what a file holds may be part of it.
 const MAX_REASON_BYTES: usize = 1 << 10;
@@ -98,6 +98,35 @@ impl Runtime {
     ) -> Result<T, LoadError> {
         let done = self.aside(work).await;
         done.map_err(|error| LoadError::new(format!("loading it failed: {error}")))
+    }
+}
+
+/// What an instance of a plugin begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// Linear memories.
+    pub memories: u32,
+    /// The bytes that the largest of them begins with.
+    pub memory_bytes: u64,
+    /// Tables.
+    pub tables: u32,
+    /// The elements that the largest of them begins with.
+    pub table_elements: u64,
+}
+
+impl Plugin {
+    /// What each instance begins with; none where that depends on what it imports.
+    #[must_use]
+    pub fn resources(&self) -> Option<Resources> {
+        const PAGE_BYTES: u64 = 64 << 10;
+
+        let required = self.instance.instance_pre().component().resources_required()?;
+        Some(Resources {
+            memories: required.num_memories,
+            memory_bytes: required.max_initial_memory_size.unwrap_or_default() * PAGE_BYTES,
+            tables: required.num_tables,
+            table_elements: required.max_initial_table_size.unwrap_or_default(),
+        })
     }
 }
 
@@ -252,9 +281,9 @@ async fn describe(
     linked: &Linked,
 ) -> Result<Description, LoadError> {
     let Linked { pool, instance, wasi } = linked;
-    let (described, log) = call::describe(runtime, pool, limits, *wasi, instance).await;
-    log.emit(name, None);
-    let described = described.map_err(|failure| {
+    let described = call::describe(runtime, pool, limits, *wasi, instance).await;
+    described.log.emit(name, None);
+    let described = described.result.map_err(|failure| {
         LoadError::new(format!(
             "its `describe` failed: {}: {}",
             failure.kind.as_str(),
@@ -268,6 +297,7 @@ async fn describe(
         version: described.version,
         description: described.description,
         config_schema: described.config_schema,
+        capabilities: described.capabilities,
     })
 }
 

@@ -50,6 +50,13 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// The bytes of all memories together.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.used
+    }
+}
+
 impl ResourceLimiter for Memory {
     fn memory_growing(
         &mut self,

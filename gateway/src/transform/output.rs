@@ -27,8 +27,8 @@ pub(super) fn requests(parts: Vec<Outgoing>, limits: &Limits) -> Result<Vec<Requ
     parts.into_iter().map(|part| request(part, limits)).collect()
 }
 
-/// The bytes of all that a part consists of.
-fn size(part: &Outgoing) -> usize {
+/// The bytes of a part, as its limit counts them.
+pub(super) fn size(part: &Outgoing) -> usize {
     let Outgoing { body, content_type, headers, method, path_suffix, query, extensions } = part;
     let body = match body {
         Body::Text(text) => text.len(),

@@ -16,7 +16,7 @@ use crate::event::{Context, Event};
 use crate::transform::Transform;
 
 /// Runs a transform on every `*.json` file of a folder, and panics with a readable difference for each
-/// that turns out otherwise than the file says.
+/// that turns out otherwise than the file says. `hookmill plugin test` runs the same files in the sandbox.
 ///
 /// `dir` is relative to the plugin's own folder, where `cargo test` runs tests. A file holds one case:
 ///
@@ -42,7 +42,8 @@ use crate::transform::Transform;
 ///   the status 200 when left out; the body is `json` or `text`; with `"error": message` in place of all
 ///   that, the server cannot be reached. A request that no answer is for is not allowed.
 /// - `expect` is one of `{"forward": [part, …]}`, `{"drop": reason}`, `{"invalid": message}` and
-///   `{"retry": message}`. A part has its body as `json` (compared as values), `text` (compared byte for
+///   `{"retry": message}`. Of a failure's message a part is enough, and `"invalid"` or `"retry"` alone stand
+///   for any. A part has its body as `json` (compared as values), `text` (compared byte for
 ///   byte) or `bytes` (a list of numbers), and whatever else is not left to the gateway: `content_type`,
 ///   `headers` (`[{"set": [name, value]}, {"remove": name}]`), `method`, `path_suffix` and `query`
 ///   (`[[name, value]]`).
