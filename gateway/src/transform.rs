@@ -6,6 +6,7 @@
 mod cache;
 mod call;
 mod chain;
+mod direct;
 mod engine;
 mod limits;
 mod load;
@@ -56,7 +57,15 @@ pub struct Plugin {
     description: Description,
     limits: Limits,
     runtime: Runtime,
-    instance: contract::PluginPre<call::State>,
+    code: Code,
+}
+
+/// A plugin's code, linked: what each call instantiates.
+enum Code {
+    /// A component: anything that fits the contract.
+    Component(contract::PluginPre<call::State>),
+    /// A core module that the SDK built, which is quicker.
+    Direct(direct::Direct),
 }
 
 impl Plugin {

@@ -10,7 +10,8 @@ use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
 use super::contract::hookmill::plugin::types::Host as TypesHost;
 use super::engine::MAX_TABLE_ELEMENTS;
-use super::{Limits, Plugin, Runtime, contract};
+use super::direct::TooMuch;
+use super::{Code, Limits, Plugin, Runtime};
 use crate::delivery::{DeliveryId, Failure, FailureKind};
 use crate::event::Event;
 
@@ -27,9 +28,13 @@ impl Plugin {
         event: guest::Event<'_>,
         context: guest::Context<'_>,
     ) -> (Result<Result<guest::Verdict, guest::Failure>, Failure>, Log) {
-        let run = async |store: &mut Store<State>| {
-            let instance = self.instance.instantiate_async(&mut *store).await?;
-            instance.hookmill_plugin_transformer().call_transform(store, event, context).await
+        let run = async |store: &mut Store<State>| match &self.code {
+            Code::Direct(direct) => direct.transform(store, event, context).await,
+            Code::Component(component) => {
+                store.data_mut().on_fibre();
+                let instance = component.instantiate_async(&mut *store).await?;
+                instance.hookmill_plugin_transformer().call_transform(store, event, context).await
+            }
         };
         bounded(&self.runtime, &self.limits, run).await
     }
@@ -39,11 +44,15 @@ impl Plugin {
 pub(super) async fn describe(
     runtime: &Runtime,
     limits: &Limits,
-    instance: &contract::PluginPre<State>,
+    code: &Code,
 ) -> (Result<guest::Description, Failure>, Log) {
-    let run = async |store: &mut Store<State>| {
-        let instance = instance.instantiate_async(&mut *store).await?;
-        instance.hookmill_plugin_transformer().call_describe(store).await
+    let run = async |store: &mut Store<State>| match code {
+        Code::Direct(direct) => direct.describe(store).await,
+        Code::Component(component) => {
+            store.data_mut().on_fibre();
+            let instance = component.instantiate_async(&mut *store).await?;
+            instance.hookmill_plugin_transformer().call_describe(store).await
+        }
     };
     bounded(runtime, limits, run).await
 }
@@ -61,7 +70,7 @@ async fn bounded<T>(
     let _running = runtime.running();
     let mut store = Store::new(runtime.engine(), State::new(limits));
     store.limiter(|state| &mut state.memory);
-    store.set_hostcall_fuel(limits.output_bytes.saturating_add(SLACK_BYTES));
+    store.set_hostcall_fuel(store.data().returnable);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut context| Ok(context.data_mut().budget.tick()));
     let result = run(&mut store).await;
@@ -75,6 +84,8 @@ pub(super) struct State {
     memory: Memory,
     budget: Budget,
     log: Log,
+    /// What the gateway may spend on what the call returns, in bytes.
+    returnable: usize,
 }
 
 impl State {
@@ -83,7 +94,36 @@ impl State {
             memory: Memory { limit: limits.memory_bytes, used: 0, refused: false },
             budget: Budget::new(limits.time),
             log: Log::new(limits),
+            returnable: limits.output_bytes.saturating_add(SLACK_BYTES),
         }
+    }
+
+    /// From here on the guest runs on a fibre of its own, which can yield.
+    pub(super) fn on_fibre(&mut self) {
+        self.budget.on_fibre = true;
+    }
+
+    /// What the gateway may spend on what the call returns, in bytes.
+    pub(super) fn returnable(&self) -> usize {
+        self.returnable
+    }
+
+    /// Takes a message of the guest.
+    ///
+    /// # Errors
+    /// When it is not UTF-8, as far as there is room for it.
+    pub(super) fn log(&mut self, level: Level, message: &[u8]) -> wasmtime::Result<()> {
+        // A character that is cut by the end of the room is left out.
+        let kept = message.get(..self.log.bytes_left).unwrap_or(message);
+        let text = match std::str::from_utf8(kept) {
+            Ok(text) => text,
+            Err(error) if error.error_len().is_none() && kept.len() < message.len() => {
+                kept.get(..error.valid_up_to()).map_or(Ok(""), std::str::from_utf8)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.log.push(level, text.to_owned());
+        Ok(())
     }
 
     /// What an error of the engine means. A limit that was hit is the cause of whatever came after.
@@ -92,8 +132,10 @@ impl State {
             let message = format!("ran longer than its limit of {:?}", limits.time);
             return Failure::new(FailureKind::PluginTimeout, message + &place(error));
         }
-        // The error's type is private to wasmtime.
-        if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
+        // The type of wasmtime's own error is private.
+        if error.is::<TooMuch>()
+            || error.root_cause().to_string().contains("fuel allocated for hostcalls")
+        {
             let message = format!("returned more than its limit of {} bytes", limits.output_bytes);
             return Failure::new(FailureKind::PluginOutput, message);
         }
@@ -176,11 +218,14 @@ struct Budget {
     slice_began: Instant,
     resumed: Option<Arc<Mutex<Instant>>>,
     exhausted: bool,
+    /// The guest can be interrupted for a while, and not only for good.
+    on_fibre: bool,
 }
 
 impl Budget {
     fn new(time: Duration) -> Self {
-        Self { left: time, slice_began: Instant::now(), resumed: None, exhausted: false }
+        let slice_began = Instant::now();
+        Self { left: time, slice_began, resumed: None, exhausted: false, on_fibre: false }
     }
 
     /// Accounts for the slice that ends now, and lets others run if there is time left.
@@ -193,6 +238,8 @@ impl Budget {
                 self.exhausted = true;
                 UpdateDeadline::Interrupt
             }
+            // The slice goes on, so its time is not taken off yet.
+            Some(_) if !self.on_fibre => UpdateDeadline::Continue(1),
             Some(left) => {
                 self.left = left;
                 let resumed =

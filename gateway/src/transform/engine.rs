@@ -13,7 +13,7 @@ use wasmtime::{Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingA
 
 use super::cache::Cache;
 use super::call::State;
-use super::{Config, contract};
+use super::{Config, contract, direct};
 
 /// The length of a tick: how often a running call is interrupted to see whether it is over its limit,
 /// and to let other tasks run.
@@ -32,6 +32,7 @@ pub struct Runtime(Arc<Shared>);
 struct Shared {
     engine: Engine,
     linker: Linker<State>,
+    direct_linker: wasmtime::Linker<State>,
     cache: Cache,
     config: Config,
     turns: Semaphore,
@@ -61,10 +62,19 @@ impl Runtime {
             |state| state,
         )
         .map_err(EngineError::new)?;
+        let direct_linker = direct::linker(&engine).map_err(EngineError::new)?;
         let cache = Cache::open(&config.cache_dir, &engine).map_err(EngineError::new)?;
         let clock = Clock::start(engine.weak()).map_err(EngineError::new)?;
         let turns = Semaphore::new(usize::try_from(config.instances).unwrap_or(usize::MAX));
-        Ok(Self(Arc::new(Shared { engine, linker, cache, config, turns, clock })))
+        Ok(Self(Arc::new(Shared {
+            engine,
+            linker,
+            direct_linker,
+            cache,
+            config,
+            turns,
+            clock,
+        })))
     }
 
     /// The limits of plugins that bring none of their own.
@@ -91,6 +101,10 @@ impl Runtime {
 
     pub(super) fn linker(&self) -> &Linker<State> {
         &self.0.linker
+    }
+
+    pub(super) fn direct_linker(&self) -> &wasmtime::Linker<State> {
+        &self.0.direct_linker
     }
 
     pub(super) fn cache(&self) -> &Cache {

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
+use wasmtime::Module;
 use wit_component::ComponentEncoder;
 
-use super::{Description, Limits, Plugin, Runtime, call, contract};
+use super::direct::{self, Direct};
+use super::{Code, Description, Limits, Plugin, Runtime, call, contract};
 use crate::digest::Digest;
 
 /// The custom section in which the SDK leaves the contract's version.
@@ -37,10 +39,10 @@ impl Runtime {
     ) -> Result<Plugin, LoadError> {
         let version = Digest::of(&bytes);
         let runtime = self.clone();
-        let instance = tokio::task::spawn_blocking(move || link(&runtime, version, &bytes))
+        let code = tokio::task::spawn_blocking(move || link(&runtime, version, &bytes))
             .await
             .map_err(|error| LoadError(format!("loading it failed: {error}")))??;
-        let (described, log) = call::describe(self, &limits, &instance).await;
+        let (described, log) = call::describe(self, &limits, &code).await;
         log.emit(name, None);
         let described = described.map_err(|failure| {
             LoadError(format!(
@@ -69,7 +71,7 @@ impl Runtime {
             },
             limits,
             runtime: self.clone(),
-            instance,
+            code,
         })
     }
 }
@@ -86,51 +88,83 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-fn link(
-    runtime: &Runtime,
-    version: Digest,
-    bytes: &[u8],
-) -> Result<contract::PluginPre<call::State>, LoadError> {
-    let component = compiled(runtime, version, bytes)?;
-    check_interface(runtime, &component)?;
-    let linked = runtime.linker().instantiate_pre(&component).and_then(contract::PluginPre::new);
-    linked.map_err(|error| LoadError(format!("it does not fit the contract: {error:#}")))
+/// What a file is, and so how it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A component.
+    Component,
+    /// A core module that becomes a component.
+    Module,
+    /// A core module of the SDK's that is called as it is.
+    Direct,
 }
 
-fn compiled(runtime: &Runtime, version: Digest, bytes: &[u8]) -> Result<Component, LoadError> {
+fn link(runtime: &Runtime, version: Digest, bytes: &[u8]) -> Result<Code, LoadError> {
+    let form = inspect(bytes)?;
+    let unfit = |error| LoadError(format!("it does not fit the contract: {error:#}"));
+    match compiled(runtime, version, form, bytes)? {
+        Compiled::Module(module) => {
+            Direct::new(runtime.direct_linker(), &module).map(Code::Direct).map_err(unfit)
+        }
+        Compiled::Component(component) => {
+            check_interface(runtime, &component)?;
+            let linked = runtime.linker().instantiate_pre(&component);
+            linked.and_then(contract::PluginPre::new).map(Code::Component).map_err(unfit)
+        }
+    }
+}
+
+enum Compiled {
+    Module(Module),
+    Component(Component),
+}
+
+fn compiled(
+    runtime: &Runtime,
+    version: Digest,
+    form: Form,
+    bytes: &[u8],
+) -> Result<Compiled, LoadError> {
     if let Some(compiled) = runtime.cache().get(version) {
-        match deserialize(runtime, &compiled) {
-            Ok(component) => return Ok(component),
+        match deserialize(runtime, form, &compiled) {
+            Ok(compiled) => return Ok(compiled),
             Err(error) => {
                 tracing::warn!(%version, %error, "a cached compilation is unusable; compiling again");
             }
         }
     }
-    let component = as_component(bytes)?;
-    let compiled = runtime
-        .engine()
-        .precompile_component(&component)
-        .map_err(|error| LoadError(format!("it does not compile: {error:#}")))?;
+    let engine = runtime.engine();
+    let compiled = match form {
+        Form::Direct => engine.precompile_module(bytes),
+        Form::Component => engine.precompile_component(bytes),
+        Form::Module => engine.precompile_component(&as_component(bytes)?),
+    };
+    let compiled =
+        compiled.map_err(|error| LoadError(format!("it does not compile: {error:#}")))?;
     if let Err(error) = runtime.cache().put(version, &compiled) {
         tracing::warn!(%version, %error, "the compilation cannot be cached");
     }
-    deserialize(runtime, &compiled)
+    deserialize(runtime, form, &compiled)
         .map_err(|error| LoadError(format!("it does not load: {error:#}")))
 }
 
 #[expect(unsafe_code, reason = "the one way to load compiled code; see the comment")]
-fn deserialize(runtime: &Runtime, compiled: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: these bytes come from `precompile_component` of this process, or from a cache file that
-    // only the gateway's user can write and whose hash matches its content.
-    unsafe { Component::deserialize(runtime.engine(), compiled) }
+fn deserialize(runtime: &Runtime, form: Form, compiled: &[u8]) -> wasmtime::Result<Compiled> {
+    let engine = runtime.engine();
+    // SAFETY: these bytes come from the same engine's compiler, in this process or through a cache file that only
+    // the gateway's user can write and whose hash matches its content.
+    unsafe {
+        match form {
+            Form::Direct => Module::deserialize(engine, compiled).map(Compiled::Module),
+            Form::Component | Form::Module => {
+                Component::deserialize(engine, compiled).map(Compiled::Component)
+            }
+        }
+    }
 }
 
-/// The component that the bytes are, or that the core module in them makes.
+/// The component that a core module makes.
 fn as_component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
-    let encoding = inspect(bytes)?;
-    if encoding == Encoding::Component {
-        return Ok(bytes.to_vec());
-    }
     ComponentEncoder::default()
         .validate(true)
         .module(bytes)
@@ -143,32 +177,51 @@ fn as_component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
         })
 }
 
-/// Tells a component from a core module, and refuses other versions of the contract by name.
-fn inspect(bytes: &[u8]) -> Result<Encoding, LoadError> {
+/// Tells what a file is, and refuses other versions of the contract by name.
+fn inspect(bytes: &[u8]) -> Result<Form, LoadError> {
     if !bytes.starts_with(b"\0asm") {
         return Err(LoadError(
             "it is not WebAssembly: its first bytes are not `\\0asm`".to_owned(),
         ));
     }
     let mut outermost = None;
+    let (mut arena, mut plain) = (false, true);
     for payload in Parser::new(0).parse_all(bytes) {
-        let payload =
-            payload.map_err(|error| LoadError(format!("it is damaged or cut off: {error}")))?;
-        match payload {
+        match payload.map_err(damaged)? {
             Payload::Version { encoding, .. } => outermost = outermost.or(Some(encoding)),
             Payload::CustomSection(section) if section.name() == WORLD_SECTION => {
-                let version = String::from_utf8_lossy(section.data());
-                if version != WORLD_VERSION {
-                    return Err(LoadError(format!(
-                        "it was built for version {version} of the plugin contract; this gateway \
-                         knows {WORLD_VERSION}"
-                    )));
+                check_world(section.data())?;
+            }
+            Payload::CustomSection(section) => arena |= section.name() == direct::ARENA_SECTION,
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    plain &= direct::provides(&import.map_err(damaged)?);
                 }
             }
+            Payload::StartSection { .. } => plain = false,
             _ => {}
         }
     }
-    outermost.ok_or_else(|| LoadError("it is an empty file".to_owned()))
+    match outermost {
+        Some(Encoding::Component) => Ok(Form::Component),
+        Some(Encoding::Module) if arena && plain => Ok(Form::Direct),
+        Some(Encoding::Module) => Ok(Form::Module),
+        None => Err(LoadError("it is an empty file".to_owned())),
+    }
+}
+
+fn damaged(error: BinaryReaderError) -> LoadError {
+    LoadError(format!("it is damaged or cut off: {error}"))
+}
+
+fn check_world(version: &[u8]) -> Result<(), LoadError> {
+    let version = String::from_utf8_lossy(version);
+    if version == WORLD_VERSION {
+        return Ok(());
+    }
+    Err(LoadError(format!(
+        "it was built for version {version} of the plugin contract; this gateway knows {WORLD_VERSION}"
+    )))
 }
 
 /// Names what is missing or too much, in the plugin author's terms.
