@@ -25,4 +25,5 @@ mod command;
 /// Who may import whom.
 mod layers;
 /// What the documents say of the tree.
+mod direct;
 mod documents;

@@ -66,15 +66,7 @@ impl Runtime {
         let cache = Cache::open(&config.cache_dir, &engine).map_err(EngineError::new)?;
         let clock = Clock::start(engine.weak()).map_err(EngineError::new)?;
         let turns = Semaphore::new(usize::try_from(config.instances).unwrap_or(usize::MAX));
-        Ok(Self(Arc::new(Shared {
-            engine,
-            linker,
-            direct_linker,
-            cache,
-            config,
-            turns,
-            clock,
-        })))
+        Ok(Self(Arc::new(Shared { engine, linker, direct_linker, cache, config, turns, clock })))
     }
 
     /// The limits of plugins that bring none of their own.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
+use wasmtime::Module;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::Module;
 use wit_component::ComponentEncoder;
 
 use super::direct::{self, Direct};

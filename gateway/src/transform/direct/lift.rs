@@ -177,3 +177,64 @@ impl std::fmt::Display for TooMuch {
 }
 
 impl std::error::Error for TooMuch {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn what_is_outside_of_the_memory_is_refused() {
+        let memory = words(&[12, 4, 0, 0x6c_6c_61_74]);
+        let refused = |words: &[u32]| {
+            let mut memory = memory.clone();
+            memory[..words.len() * 4].copy_from_slice(&self::words(words));
+            Reader::new(&memory, 100).string(0).is_err()
+        };
+        assert_eq!(Reader::new(&memory, 100).string(0).unwrap(), "tall");
+        assert!(refused(&[12, 5]));
+        assert!(refused(&[16, 1]));
+        assert!(refused(&[u32::MAX, 4]));
+        assert!(refused(&[12, u32::MAX]));
+        assert!(!refused(&[16, 0]));
+    }
+
+    #[test]
+    fn a_long_list_is_refused_before_it_is_made() {
+        // A list of a million empty parts, in a memory that holds them.
+        let mut memory = vec![0; 72 << 20];
+        memory[..8].copy_from_slice(&words(&[8, 1_000_000]));
+        let error = Reader::new(&memory, 1 << 20).list(0, OUTGOING, Reader::outgoing).unwrap_err();
+        assert!(error.is::<TooMuch>());
+        memory[..8].copy_from_slice(&words(&[8, u32::MAX]));
+        assert!(Reader::new(&memory, 1 << 20).list(0, OUTGOING, Reader::outgoing).is_err());
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_refused_and_bytes_are_not() {
+        let memory = [words(&[8, 2]), vec![0xc3, 0x28]].concat();
+        assert!(Reader::new(&memory, 100).string(0).is_err());
+        assert_eq!(Reader::new(&memory, 100).blob(0).unwrap(), [0xc3, 0x28]);
+        assert!(Reader::new(&memory, 1).blob(0).unwrap_err().is::<TooMuch>());
+    }
+
+    proptest! {
+        #[test]
+        fn no_memory_makes_it_panic_or_spend_too_much(
+            memory in proptest::collection::vec(0_u8..8, 0..400),
+            at in 0_u32..400,
+        ) {
+            for at in [at, at & !3] {
+                let mut reader = Reader::new(&memory, 10_000);
+                drop(reader.result(at));
+                prop_assert!(reader.left <= 10_000);
+                drop(reader.description(at));
+            }
+        }
+    }
+}

@@ -145,3 +145,69 @@ fn wide(len: usize) -> u64 {
 fn narrow(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments<'a>(pairs: &'a [(&'a str, &'a str)]) -> Arguments<'a> {
+        let event = guest::Event {
+            id: "evt_1",
+            type_: "a.b",
+            tenant: "acme",
+            timestamp: "",
+            payload: "{}",
+            attributes: pairs,
+            extensions: &[],
+        };
+        let context = guest::Context {
+            webhook_id: "wh_1",
+            webhook_name: "it",
+            webhook_metadata: pairs,
+            delivery_id: "dlv_1",
+            config: "null",
+            extensions: &[],
+        };
+        Arguments::new(&event, &context).unwrap()
+    }
+
+    fn span(memory: &[u8], at: usize) -> (usize, usize) {
+        let word = |at: usize| u32::from_le_bytes(memory[at..at + 4].try_into().unwrap()) as usize;
+        (word(at), word(at + 4))
+    }
+
+    fn text(memory: &[u8], at: usize) -> &str {
+        let (first, len) = span(memory, at);
+        std::str::from_utf8(&memory[first..first + len]).unwrap()
+    }
+
+    #[test]
+    fn a_block_holds_every_text_where_the_contract_has_it() {
+        let pairs = [("region", "eu"), ("", "ü")];
+        let arguments = arguments(&pairs);
+        let mut memory = vec![0xee; 64 + arguments.len() as usize + 16];
+        arguments.write(&mut memory, 64).unwrap();
+        let fields = [0, 1, 2, 3, 4, 7, 8, 10, 11];
+        let texts: Vec<_> = fields.iter().map(|field| text(&memory, 64 + field * 8)).collect();
+        assert_eq!(texts, ["evt_1", "a.b", "acme", "", "{}", "wh_1", "it", "dlv_1", "null"]);
+        for list in [5, 9] {
+            let (first, count) = span(&memory, 64 + list * 8);
+            assert_eq!((first % 4, count), (0, 2));
+            let pairs: Vec<_> = (0..4).map(|n| text(&memory, first + n * 8)).collect();
+            assert_eq!(pairs, ["region", "eu", "", "ü"]);
+        }
+        assert_eq!(span(&memory, 64 + 6 * 8).1, 0);
+        let (before, rest) = memory.split_at(64);
+        assert!(before.iter().chain(&rest[arguments.len() as usize..]).all(|byte| *byte == 0xee));
+    }
+
+    #[test]
+    fn an_address_where_no_block_can_be_is_refused() {
+        let arguments = arguments(&[]);
+        let mut memory = vec![0; arguments.len() as usize];
+        for at in [1, 4, u32::MAX - 3] {
+            assert!(arguments.write(&mut memory, at).is_err(), "{at}");
+        }
+        arguments.write(&mut memory, 0).unwrap();
+    }
+}
