@@ -13,8 +13,10 @@ mod anatomy;
 mod cache;
 mod call;
 mod chain;
+mod code;
 mod compile;
 mod description;
+mod direct;
 mod engine;
 mod fixture;
 mod host;
@@ -125,9 +127,17 @@ pub struct Plugin {
     pool: pool::Pool,
     /// Whether its calls need a WASI context.
     wasi: bool,
-    instance: contract::PluginPre<call::State>,
+    code: Code,
     /// Keeps the code that it runs from in the cache.
     _compiled: Option<cache::Hold>,
+}
+
+/// A plugin's code, linked: what each call instantiates.
+enum Code {
+    /// A component: anything that fits the contract.
+    Component(contract::PluginPre<call::State>),
+    /// A core module that the SDK built, which is quicker.
+    Direct(direct::Direct),
 }
 
 impl Plugin {

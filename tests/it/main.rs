@@ -39,4 +39,5 @@ mod plugin_command;
 /// Who may import whom.
 mod layers;
 /// What the documents say of the tree.
+mod direct;
 mod documents;

@@ -9,13 +9,14 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBackt
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
 use super::contract::hookmill::plugin::types::{HeaderChange, Host as TypesHost, Outgoing};
+use super::direct::TooMuch;
 use super::host::{About, Session};
 use super::meter::{HostCalls, Memory, Refused};
 use super::pool::Pool;
 use super::turns::Amount;
 use super::usage::{LogLevel, LogLine, Usage};
 use super::wasi::{Occasion, Wasi};
-use super::{Limits, Plugin, Runtime, contract, description, text};
+use super::{Code, Limits, Plugin, Runtime, description, text};
 use crate::delivery::{DeliveryId, Failure, FailureKind, OneLine};
 use crate::event::Event;
 
@@ -51,9 +52,13 @@ impl Plugin {
         session: Option<Box<Session>>,
         occasion: impl FnOnce() -> Occasion,
     ) -> Called<Answer> {
-        let run = async |store: &mut Store<State>| {
-            let instance = self.instance.instantiate_async(&mut *store).await?;
-            instance.hookmill_plugin_transformer().call_transform(store, event, context).await
+        let run = async |store: &mut Store<State>| match &self.code {
+            Code::Direct(direct) => direct.transform(store, event, context).await,
+            Code::Component(component) => {
+                store.data_mut().on_fibre();
+                let instance = component.instantiate_async(&mut *store).await?;
+                instance.hookmill_plugin_transformer().call_transform(store, event, context).await
+            }
         };
         let _turn = match &session {
             Some(session) if self.grants.may_wait() => {
@@ -83,11 +88,15 @@ pub(super) async fn describe(
     pool: &Pool,
     limits: &Limits,
     wasi: bool,
-    instance: &contract::PluginPre<State>,
+    code: &Code,
 ) -> Called<guest::Description> {
-    let run = async |store: &mut Store<State>| {
-        let instance = instance.instantiate_async(&mut *store).await?;
-        instance.hookmill_plugin_transformer().call_describe(store).await
+    let run = async |store: &mut Store<State>| match code {
+        Code::Direct(direct) => direct.describe(store).await,
+        Code::Component(component) => {
+            store.data_mut().on_fibre();
+            let instance = component.instantiate_async(&mut *store).await?;
+            instance.hookmill_plugin_transformer().call_describe(store).await
+        }
     };
     let limits = description::limits(limits);
     let place = Place { runtime, pool, tenant: &Arc::from(LOADING) };
@@ -120,7 +129,7 @@ async fn bounded<T>(
     let _running = pool.running();
     let mut store = Store::new(pool.engine(), state);
     store.limiter(|state| &mut state.memory);
-    store.set_hostcall_fuel(most_handed_over(limits));
+    store.set_hostcall_fuel(store.data().returnable);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut context| Ok(context.data_mut().budget.tick()));
     let call = async {
@@ -157,6 +166,8 @@ pub(super) struct State {
     budget: Budget,
     host_calls: HostCalls,
     log: Log,
+    /// What the gateway may spend at once on what the guest hands over, in bytes.
+    returnable: usize,
     session: Option<Box<Session>>,
     /// Boxed, as most plugins do without.
     wasi: Option<Box<Wasi>>,
@@ -174,6 +185,7 @@ impl State {
             budget: Budget::new(limits.time),
             host_calls: HostCalls::new(limits),
             log: Log::new(limits),
+            returnable: most_handed_over(limits),
             session,
             wasi: wasi.map(|occasion| Box::new(Wasi::new(occasion, limits))),
         }
@@ -257,6 +269,35 @@ impl State {
         Usage { time: self.budget.used(limits.time), memory_bytes: self.memory.bytes() }
     }
 
+    /// From here on the guest runs on a fibre of its own, which can yield.
+    pub(super) fn on_fibre(&mut self) {
+        self.budget.on_fibre = true;
+    }
+
+    /// What the gateway may spend on what the call returns, in bytes.
+    pub(super) fn returnable(&self) -> usize {
+        self.returnable
+    }
+
+    /// Takes a message of the guest.
+    ///
+    /// # Errors
+    /// When it is not UTF-8, as far as there is room for it.
+    pub(super) fn log(&mut self, level: Level, message: &[u8]) -> wasmtime::Result<()> {
+        self.count_host_call()?;
+        // A character that is cut by the end of the room is left out.
+        let kept = message.get(..self.log.bytes_left).unwrap_or(message);
+        let text = match std::str::from_utf8(kept) {
+            Ok(text) => text,
+            Err(error) if error.error_len().is_none() && kept.len() < message.len() => {
+                kept.get(..error.valid_up_to()).map_or(Ok(""), std::str::from_utf8)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.log.push(level, text.to_owned());
+        Ok(())
+    }
+
     /// What an error of the engine means. A limit that was hit is the cause of whatever came after.
     fn failure(&self, runtime: &Runtime, limits: &Limits, error: &wasmtime::Error) -> Failure {
         if self.wasi.as_ref().is_some_and(|wasi| wasi.has_overslept()) {
@@ -287,8 +328,10 @@ impl State {
             );
             return Failure::new(FailureKind::PluginCalls, message + &place(error));
         }
-        // The error's type is private to wasmtime.
-        if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
+        // The type of wasmtime's own error is private.
+        if error.is::<TooMuch>()
+            || error.root_cause().to_string().contains("fuel allocated for hostcalls")
+        {
             let message = format!(
                 "handed over more at once than its limits of {} bytes and {} parts leave room for",
                 limits.output_bytes, limits.parts
@@ -374,11 +417,14 @@ struct Budget {
     slice_began: Instant,
     resumed: Option<Arc<Mutex<Instant>>>,
     exhausted: bool,
+    /// The guest can be interrupted for a while, and not only for good.
+    on_fibre: bool,
 }
 
 impl Budget {
     fn new(time: Duration) -> Self {
-        Self { left: time, slice_began: Instant::now(), resumed: None, exhausted: false }
+        let slice_began = Instant::now();
+        Self { left: time, slice_began, resumed: None, exhausted: false, on_fibre: false }
     }
 
     /// The first slice begins: what came before was waiting for it.
@@ -410,6 +456,8 @@ impl Budget {
                 self.exhausted = true;
                 UpdateDeadline::Interrupt
             }
+            // The slice goes on, so its time is not taken off yet.
+            Some(_) if !self.on_fibre => UpdateDeadline::Continue(1),
             Some(left) => {
                 self.left = left;
                 let resumed =

@@ -23,6 +23,7 @@ use wasmparser::Parser;
 use wasmtime::Engine;
 use wit_component::ComponentEncoder;
 
+use super::direct;
 use super::load::LoadError;
 
 pub use self::program::{Bounds, compile_stdin};
@@ -165,6 +166,9 @@ impl Refusal {
 
 /// Compiles in this process: validates, makes a component of a core module, and generates code.
 fn compile_here(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Refusal> {
+    if direct::is_direct(wasm) {
+        return engine.precompile_module(wasm).map_err(Refusal::NotCompiled);
+    }
     let encoded;
     let component = if Parser::is_component(wasm) {
         wasm

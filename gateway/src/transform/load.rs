@@ -1,19 +1,18 @@
 //! Loading: from a file's bytes to a plugin that has shown that it fits.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::cache::Hold;
+use super::code::{self, Compiled, Form};
+use super::direct::Direct;
 use super::host::NotGranted;
 use super::pool::Pool;
 use super::{
-    Capability, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract,
+    Capability, Code, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract,
     description, host, inspect, text, wasi,
 };
 use crate::delivery::OneLine;
@@ -44,10 +43,10 @@ impl Runtime {
         let version = self.apart(move || Digest::of(&content)).await?;
         let compiled = self.compiled(version, bytes).await?;
         let granted = Granted { plugin: name.to_owned(), grants: Arc::clone(&grants) };
-        let Compiled { component, pool, hold } = compiled;
-        let linked = self.apart(move || link(&pool, &component, &granted)).await??;
+        let Compiled { form, pool, hold } = compiled;
+        let linked = self.apart(move || link(pool, &form, &granted)).await??;
         let description = describe(self, name, &limits, &grants, &linked).await?;
-        let Linked { pool, instance, wasi } = linked;
+        let Linked { pool, code, wasi } = linked;
         Ok(Plugin {
             name: Arc::from(name),
             version,
@@ -58,7 +57,7 @@ impl Runtime {
             runtime: self.clone(),
             pool,
             wasi,
-            instance,
+            code,
             _compiled: hold,
         })
     }
@@ -67,7 +66,7 @@ impl Runtime {
     async fn compiled(&self, version: Digest, bytes: Bytes) -> Result<Compiled, LoadError> {
         let runtime = self.clone();
         let content = bytes.clone();
-        let found = self.apart(move || match from_cache(&runtime, version) {
+        let found = self.apart(move || match code::from_cache(&runtime, version) {
             Some(compiled) => Ok(Some(compiled)),
             None => match inspect::inspect(&content) {
                 Ok(_) => Ok(None),
@@ -83,12 +82,12 @@ impl Runtime {
     async fn compile(&self, version: Digest, bytes: Bytes) -> Result<Compiled, LoadError> {
         // While this one waited for its turn, another file of the same content may have been compiled.
         let runtime = self.clone();
-        if let Some(compiled) = self.apart(move || from_cache(&runtime, version)).await? {
+        if let Some(compiled) = self.apart(move || code::from_cache(&runtime, version)).await? {
             return Ok(compiled);
         }
         let code = self.compiling().compile(self.engine(), bytes).await?;
         let runtime = self.clone();
-        self.apart(move || keep(&runtime, version, &code)).await?
+        self.apart(move || code::keep(&runtime, version, &code)).await?
     }
 
     /// As [`Runtime::aside`], with a panic as a refusal.
@@ -120,7 +119,12 @@ impl Plugin {
     pub fn resources(&self) -> Option<Resources> {
         const PAGE_BYTES: u64 = 64 << 10;
 
-        let required = self.instance.instance_pre().component().resources_required()?;
+        let required = match &self.code {
+            Code::Component(component) => {
+                component.instance_pre().component().resources_required()?
+            }
+            Code::Direct(direct) => direct.module().resources_required(),
+        };
         Some(Resources {
             memories: required.num_memories,
             memory_bytes: required.max_initial_memory_size.unwrap_or_default() * PAGE_BYTES,
@@ -190,86 +194,29 @@ fn check_capabilities(plugin: &str, named: &[String], grants: &Grants) -> Result
     Ok(())
 }
 
-/// Code that is loaded into the pool that it fits, and stays in the cache as long as it is used.
-struct Compiled {
-    component: Component,
-    pool: Pool,
-    hold: Option<Hold>,
-}
-
-fn from_cache(runtime: &Runtime, version: Digest) -> Option<Compiled> {
-    let kept = runtime.cache().get(version)?;
-    let placed = place(runtime, |engine| map(engine, &kept.path))
-        .or_else(|_| place(runtime, |engine| deserialize(engine, &kept.compiled)));
-    match placed {
-        Ok((component, pool)) => Some(Compiled { component, pool, hold: Some(kept.hold) }),
-        Err(error) => {
-            tracing::warn!(%version, %error, "a cached compilation is unusable; compiling again");
-            runtime.cache().remove(version);
-            None
-        }
-    }
-}
-
-/// Puts new code into the cache, and loads it from there if that works.
-fn keep(runtime: &Runtime, version: Digest, code: &[u8]) -> Result<Compiled, LoadError> {
-    if let Some((path, hold)) = runtime.cache().put(version, code)
-        && let Ok((component, pool)) = place(runtime, |engine| map(engine, &path))
-    {
-        return Ok(Compiled { component, pool, hold: Some(hold) });
-    }
-    let (component, pool) = place(runtime, |engine| deserialize(engine, code))?;
-    Ok(Compiled { component, pool, hold: None })
-}
-
-/// Loads code into the first pool that it fits.
-fn place(
-    runtime: &Runtime,
-    load: impl Fn(&Engine) -> wasmtime::Result<Component>,
-) -> Result<(Component, Pool), LoadError> {
-    let mut refusal = None;
-    for pool in runtime.pools() {
-        match load(pool.engine()) {
-            Ok(component) => return Ok((component, pool.clone())),
-            Err(error) => refusal = Some(error),
-        }
-    }
-    // The last pool is the widest: what it says is what the component is too large in.
-    let refusal = refusal.map(|error| format!("{error:#}")).unwrap_or_default();
-    Err(LoadError::new(format!("it needs more than any plugin can have: {refusal}")))
-}
-
-/// Code that is mapped costs memory only where it runs. Not every file system lets code run from it.
-#[expect(unsafe_code, reason = "the one way to load compiled code; see the comment")]
-fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the file stands in a folder that only the gateway's user can write. The cache has written it, or
-    // has seen that its hash matches its content, and never changes a file in place.
-    unsafe { Component::deserialize_file(engine, path) }
-}
-
-#[expect(unsafe_code, reason = "the one way to load compiled code; see the comment")]
-fn deserialize(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: these bytes come from the compiler, with a hash that matches them, or from a file of which
-    // the same is true as above.
-    unsafe { Component::deserialize(engine, compiled) }
-}
-
-/// A component that is ready to be instantiated.
+/// A plugin's code, ready to be instantiated.
 struct Linked {
     pool: Pool,
-    instance: contract::PluginPre<call::State>,
+    code: Code,
     wasi: bool,
 }
 
-fn link(pool: &Pool, component: &Component, granted: &Granted) -> Result<Linked, LoadError> {
-    check_interface(component, granted)?;
+fn link(pool: Pool, form: &Form, granted: &Granted) -> Result<Linked, LoadError> {
     let misfit =
         |error: wasmtime::Error| LoadError::new(format!("it does not fit the contract: {error:#}"));
+    let component = match form {
+        Form::Component(component) => component,
+        Form::Module(module) => {
+            let code = Direct::new(pool.direct_linker(), module).map_err(misfit)?;
+            return Ok(Linked { pool, code: Code::Direct(code), wasi: false });
+        }
+    };
+    check_interface(component, granted)?;
     let linker = pool.linker(component).map_err(misfit)?;
     let with_grants = host::linker(&linker, &granted.grants).map_err(misfit)?;
     let instance = with_grants.as_ref().unwrap_or(&linker).instantiate_pre(component);
-    let instance = instance.and_then(contract::PluginPre::new).map_err(misfit)?;
-    Ok(Linked { pool: pool.clone(), instance, wasi: wasi::is_wanted_by(component) })
+    let code = instance.and_then(contract::PluginPre::new).map(Code::Component).map_err(misfit)?;
+    Ok(Linked { pool, code, wasi: wasi::is_wanted_by(component) })
 }
 
 /// Asks the plugin to describe itself.
@@ -280,8 +227,8 @@ async fn describe(
     grants: &Grants,
     linked: &Linked,
 ) -> Result<Description, LoadError> {
-    let Linked { pool, instance, wasi } = linked;
-    let described = call::describe(runtime, pool, limits, *wasi, instance).await;
+    let Linked { pool, code, wasi } = linked;
+    let described = call::describe(runtime, pool, limits, *wasi, code).await;
     described.log.emit(name, None);
     let described = described.result.map_err(|failure| {
         LoadError::new(format!(
@@ -357,7 +304,7 @@ mod tests {
         );
         let component = wat::parse_str(text).unwrap();
         let compiled = runtime.engine().precompile_component(&component).unwrap();
-        match place(runtime, |engine| deserialize(engine, &compiled)) {
+        match code::place(runtime, |engine| code::deserialize(engine, &compiled)) {
             Ok((_, pool)) => Ok(pool.shape().name),
             Err(error) => Err(error.to_string()),
         }

@@ -13,7 +13,7 @@ use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationCon
 use super::call::State;
 use super::engine::{Clock, Running};
 use super::turns::{Amount, Turn, Turns};
-use super::{contract, wasi};
+use super::{contract, direct, wasi};
 
 /// How much of each kind one plugin may have, whatever its own limits say.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +63,7 @@ struct Inner {
     engine: Engine,
     shape: &'static Shape,
     linker: Linker<State>,
+    direct_linker: wasmtime::Linker<State>,
     /// Where it has fewer slots than calls may be under way.
     turns: Option<Turns>,
     clock: Arc<Clock>,
@@ -81,7 +82,8 @@ impl Pool {
             &mut linker,
             |state| state,
         )?;
-        Ok(Self(Arc::new(Inner { engine, shape, linker, turns, clock })))
+        let direct_linker = direct::linker(&engine)?;
+        Ok(Self(Arc::new(Inner { engine, shape, linker, direct_linker, turns, clock })))
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -99,6 +101,11 @@ impl Pool {
             wasi::add_to_linker(&mut linker, component)?;
         }
         Ok(linker)
+    }
+
+    /// What a core module is linked with that is called as it is.
+    pub(super) fn direct_linker(&self) -> &wasmtime::Linker<State> {
+        &self.0.direct_linker
     }
 
     /// Waits for a slot, where there may be none left.
