@@ -10,6 +10,8 @@
 //! what a file expects, `anatomy` tells what a file consists of, and `shrink` leaves out what no gateway needs.
 
 mod anatomy;
+mod blame;
+mod budget;
 mod cache;
 mod call;
 mod chain;
@@ -23,11 +25,13 @@ mod host;
 mod inspect;
 mod limits;
 mod load;
+mod log;
 mod meter;
 mod output;
 mod pace;
 mod pool;
 mod shrink;
+mod state;
 mod text;
 mod trial;
 mod turns;
@@ -135,7 +139,7 @@ pub struct Plugin {
 /// A plugin's code, linked: what each call instantiates.
 enum Code {
     /// A component: anything that fits the contract.
-    Component(contract::PluginPre<call::State>),
+    Component(contract::PluginPre<state::State>),
     /// A core module that the SDK built, which is quicker.
     Direct(direct::Direct),
 }

@@ -18,9 +18,9 @@ use wasmtime::{
     TypedFunc,
 };
 
-use super::call::State;
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::contract::hookmill::plugin::log::Level;
+use super::state::State;
 use lift::Reader;
 
 pub(super) use lift::TooMuch;

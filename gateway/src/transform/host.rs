@@ -20,7 +20,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use wasmtime::component::{HasSelf, Linker};
 
-use super::call::State;
+use super::state::State;
 use crate::kv::{Outcome, Request};
 
 pub use self::allow::AllowedUrl;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::call::State;
 use super::engine::{Clock, Running};
+use super::state::State;
 use super::turns::{Amount, Turn, Turns};
 use super::{contract, direct, wasi};
 

@@ -23,8 +23,8 @@ use self::clock::{Clock, Polling, Time};
 use self::print::Printed;
 use self::random::Random;
 use super::Limits;
-use super::call::State;
 use super::contract::hookmill::plugin::log::Level;
+use super::state::State;
 use crate::digest::Digest;
 
 /// Handles that a call can hold at once: streams, timers and the like.

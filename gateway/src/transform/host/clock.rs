@@ -1,7 +1,7 @@
 //! `clock`: the time of the event's acceptance, whenever it is asked for.
 
 use super::contract::hookmill::plugin::clock::Host;
-use crate::transform::call::State;
+use crate::transform::state::State;
 
 impl Host for State {
     fn now(&mut self) -> wasmtime::Result<String> {

@@ -9,8 +9,8 @@ use super::contract::hookmill::plugin::http::{Error, Host, Request, Response};
 use super::contract::hookmill::plugin::types::Body;
 use super::session::Allowance;
 use crate::delivery::{is_header_name, is_header_value, reserved_header};
-use crate::transform::call::State;
 use crate::transform::host::Session;
+use crate::transform::state::State;
 
 /// The methods that a plugin may use.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];

@@ -6,8 +6,8 @@ use super::contract::hookmill::plugin::kv::{Error, Host};
 use crate::kv::{
     Answer, Entry, MAX_KEY_BYTES, MAX_VALUE_BYTES, Observed, Operation, Refusal, Request,
 };
-use crate::transform::call::State;
 use crate::transform::host::Session;
+use crate::transform::state::State;
 
 /// What a host function gives: an error of the engine ends the call, an error of `kv` goes to the plugin.
 type Outcome<T> = wasmtime::Result<Result<T, Error>>;

@@ -3,7 +3,7 @@
 use super::contract::hookmill::plugin::random::Host;
 use crate::digest::Digest;
 use crate::kv::Run;
-use crate::transform::call::State;
+use crate::transform::state::State;
 
 /// The most bytes that are given out at once.
 const MAX_BYTES: u32 = 64 << 10;

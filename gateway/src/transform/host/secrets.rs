@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::contract::hookmill::plugin::secrets::Host;
-use crate::transform::call::State;
+use crate::transform::state::State;
 
 /// The shortest value that is replaced, in bytes: a shorter one would be found where it is not meant.
 const MIN_REDACTED: usize = 8;

@@ -3,7 +3,7 @@
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, ResourceType};
 
-use super::super::call::State;
+use super::super::state::State;
 use super::is_known;
 
 /// The packages that are linked as they are.
