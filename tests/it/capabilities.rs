@@ -241,8 +241,9 @@ async fn quotas_and_sizes_are_told_and_hold() {
         assert!(result.to_string().contains(error), "{result} / {error}");
     }
     let (kind, message) = failure(&running, json!([{ "repeat": [21, { "get": "a" }] }])).await;
-    assert_eq!(kind, "plugin_trap");
-    assert!(message.contains("asked the gateway more than 20 times"), "{message}");
+    assert_eq!(kind, "plugin_calls");
+    let limit = "called the gateway's functions more often than its limit of 20";
+    assert!(message.contains(limit), "{message}");
     let (_, message) = failure(&running, json!([{ "random": 70_000 }])).await;
     assert!(message.contains("asked for 70000 random bytes"), "{message}");
 }

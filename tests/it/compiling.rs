@@ -34,7 +34,7 @@ async fn what_takes_too_much_memory_to_compile_is_refused() {
     let receiver = Receiver::start().await;
     let gateway =
         gateway(&receiver).setting("plugins.compile_memory_bytes = \"100 MiB\"").start().await;
-    gateway.plugins().replace("large", &slow_to_compile(1, 500_000));
+    gateway.plugins().replace("large", &slow_to_compile(1, 90_000));
     logs(&gateway, "compiling it needs more memory than 104857600 bytes").await;
     runs(&gateway, &receiver, "version-00").await;
 }
