@@ -141,9 +141,8 @@ fn config(root: &mut Section<'_>) -> Config {
     let telemetry = root.section("log", telemetry);
     let ingest = ingest(root);
     let (deliver, pipeline) = root.section("delivery", delivery);
-    let cache_dir = data_dir.join("plugin-cache");
     let (transform, reload) =
-        root.section("plugins", |section| plugins(section, plugins_dir, cache_dir));
+        root.section("plugins", |section| plugins(section, plugins_dir, &data_dir));
     let around = Surroundings { deliver: &deliver, pipeline: &pipeline };
     let tenants = tenants(root, &around);
     Config {
@@ -245,13 +244,14 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
 fn plugins(
     section: &mut Section<'_>,
     plugins_dir: PathBuf,
-    cache_dir: PathBuf,
+    data_dir: &Path,
 ) -> (transform::Config, reload::Config) {
     const INSTANCES: u32 = 256;
     const MAX_FILE_BYTES: u64 = 10 * MIB;
     const MAX_MEMORY_BYTES: usize = 64 << 20;
     const SETTLE: Duration = Duration::from_millis(50);
     const POLL: Duration = Duration::from_secs(5);
+    const KEEP_VERSIONS: usize = 5;
 
     // A memory of 32-bit WebAssembly ends at 4 GiB.
     let max_memory_bytes = section
@@ -263,12 +263,14 @@ fn plugins(
         max_file_bytes: section.optional("max_file_bytes", size(1..=GIB)).unwrap_or(MAX_FILE_BYTES),
         limits: section.section("limits", |section| limits(section, &default, max_memory_bytes)),
         max_memory_bytes,
-        cache_dir,
+        cache_dir: data_dir.join("plugin-cache"),
     };
     let reload = reload::Config {
         plugins_dir,
         settle: section.optional("settle", duration(Duration::ZERO..=MINUTE)).unwrap_or(SETTLE),
         poll: section.optional("poll", duration(100 * MILLISECOND..=HOUR)).unwrap_or(POLL),
+        archive_dir: data_dir.join("plugins"),
+        keep_versions: section.optional("keep_versions", count(0..=1_000)).unwrap_or(KEEP_VERSIONS),
     };
     (transform, reload)
 }

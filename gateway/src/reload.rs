@@ -5,8 +5,11 @@
 //! sets its limits. Whatever happens to the files, a plugin that works stays until another one has shown
 //! that it works too.
 
+mod archive;
 mod declared;
 mod folder;
+mod rollback;
+mod versions;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -18,11 +21,14 @@ use tokio::time::Instant;
 
 use crate::config::parse_manifest;
 use crate::digest::Digest;
-use crate::snapshot::{Current, PluginKey, PluginSet};
+use crate::snapshot::{Current, PluginKey, Rejected, Shelf, Snapshot, Status};
 use crate::transform::{Plugin, Runtime};
 use folder::{FileState, Found};
+use versions::Versions;
 
+pub use self::archive::{Archive, Content};
 pub use self::declared::Declared;
+pub use self::rollback::{RolledBack, roll_back};
 pub use self::watch::run;
 
 /// What is watched, and how.
@@ -35,6 +41,10 @@ pub struct Config {
     /// How often the folder is scanned even without a notification, which network file systems
     /// do not send.
     pub poll: Duration,
+    /// Where earlier versions of plugins are kept. Only the gateway may write there.
+    pub archive_dir: PathBuf,
+    /// How many earlier versions of a plugin are kept beside those that chains name.
+    pub keep_versions: usize,
 }
 
 /// Knows what was in the folder when it last looked, and what came of it.
@@ -43,6 +53,9 @@ pub struct Reloader {
     config: Config,
     runtime: Runtime,
     entries: BTreeMap<PluginKey, Entry>,
+    versions: Versions,
+    /// Whether it is known which versions are kept.
+    opened: bool,
 }
 
 /// A name in the folder.
@@ -61,17 +74,29 @@ struct Entry {
 /// A file that is not run, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The hash of the file's content, and of its manifest.
-    content: (Digest, Digest),
+    /// The hash of the file's content, and of its manifest; none when they cannot be read.
+    content: Option<(Digest, Digest)>,
     /// Why.
     pub reason: String,
 }
 
 impl Reloader {
-    /// A reloader that has not looked yet.
+    /// A reloader that has not looked yet, and that keeps the versions it sees.
     #[must_use]
     pub fn new(config: Config, runtime: Runtime) -> Self {
-        Self { config, runtime, entries: BTreeMap::new() }
+        let keep = Some(config.keep_versions);
+        Self::keeping(keep, config, runtime)
+    }
+
+    /// A reloader that has not looked yet, and that writes nothing.
+    #[must_use]
+    pub fn only_looking(config: Config, runtime: Runtime) -> Self {
+        Self::keeping(None, config, runtime)
+    }
+
+    fn keeping(keep: Option<usize>, config: Config, runtime: Runtime) -> Self {
+        let versions = Versions::new(Archive::at(config.archive_dir.clone()), keep);
+        Self { config, runtime, entries: BTreeMap::new(), versions, opened: false }
     }
 
     /// What it watches.
@@ -82,6 +107,27 @@ impl Reloader {
 
     /// Brings the snapshot up to date with the folder. Returns when the folder holds nothing new.
     pub async fn scan(&mut self, current: &Current) {
+        if !self.opened {
+            let kept = self.versions.open().await;
+            self.publish(kept, current);
+            self.opened = true;
+        }
+        self.scan_folder(current).await;
+        let settled = self.settle(Snapshot::clone(&current.load())).await;
+        if let Some(settled) = settled {
+            current.store(settled);
+        }
+    }
+
+    /// The snapshot with the versions that its chains pin, when that makes a difference.
+    pub(super) async fn settle(&mut self, snapshot: Snapshot) -> Option<Snapshot> {
+        let entries = &self.entries;
+        let active = |key: &PluginKey| Some(entries.get(key)?.loaded.as_ref()?.0.version());
+        let changed = self.versions.settle(&snapshot, &self.runtime, active).await;
+        (!changed.is_empty()).then(|| self.with_shelves(&snapshot, changed))
+    }
+
+    async fn scan_folder(&mut self, current: &Current) {
         loop {
             let Some(found) = self.look().await else {
                 return;
@@ -147,15 +193,17 @@ impl Reloader {
                 if !std::mem::replace(&mut entry.missed, true) {
                     let users = users.join(", ");
                     tracing::warn!(plugin = %key, users, "the file is gone; the webhooks that use it keep the loaded plugin");
+                    self.publish([key], current);
                 }
                 continue;
             }
-            let was_loaded = entry.loaded.is_some();
+            let was_loaded = entry.loaded.take();
             self.entries.remove(&key);
-            if was_loaded {
+            if let Some((plugin, _)) = was_loaded {
                 tracing::info!(plugin = %key, "plugin removed");
-                self.publish(current);
+                self.versions.displaced(&key, plugin);
             }
+            self.publish([key], current);
         }
     }
 
@@ -167,53 +215,89 @@ impl Reloader {
         let read = tokio::task::spawn_blocking(move || folder::read(&files, limit)).await;
         let entry = self.entries.entry(key.clone()).or_default();
         entry.missed = false;
-        let (bytes, manifest) = match read.map_err(std::io::Error::other).flatten() {
-            Ok(Some(content)) => content,
+        let content = match read.map_err(std::io::Error::other).flatten() {
+            Ok(Some((bytes, manifest))) => Content { bytes, manifest },
             // It changed while it was read, and is looked at again.
             Ok(None) => return,
             Err(error) => {
                 entry.seen = Some(found.state.clone());
-                let content = (Digest::of(b""), Digest::of(b""));
-                return reject(&key, entry, Rejection { content, reason: error.to_string() });
+                reject(&key, entry, Rejection { content: None, reason: error.to_string() });
+                return self.publish([key], current);
             }
         };
         entry.seen = Some(found.state.clone());
-        let content = (Digest::of(&bytes), Digest::of(manifest.as_bytes()));
+        let hashes = (Digest::of(&content.bytes), Digest::of(content.manifest.as_bytes()));
         let same =
-            |(plugin, manifest): &(Arc<Plugin>, Digest)| (plugin.version(), *manifest) == content;
+            |(plugin, manifest): &(Arc<Plugin>, Digest)| (plugin.version(), *manifest) == hashes;
         if entry.loaded.as_ref().is_some_and(same) {
             entry.rejected = None;
-            return;
+            return self.publish([key], current);
         }
-        let loaded = match parse_manifest(
-            &manifest,
-            self.runtime.default_limits(),
-            self.runtime.max_memory_bytes(),
-        ) {
-            Ok(limits) => {
-                self.runtime.load(&key.name, bytes, limits).await.map_err(|error| error.to_string())
+        match prepare(&self.runtime, &key, content.clone()).await {
+            Err(reason) => {
+                reject(&key, entry, Rejection { content: Some(hashes), reason });
+                self.publish([key], current);
             }
-            Err(errors) => Err(format!("its {}.toml is wrong: {errors}", key.name)),
-        };
-        match loaded {
-            Err(reason) => reject(&key, entry, Rejection { content, reason }),
-            Ok(plugin) => {
+            Ok(mut plugin) => {
+                self.versions.continue_meter(&key, &mut plugin);
                 let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let plugin = Arc::new(plugin);
                 let version = plugin.version().short();
-                let replaced = entry.loaded.as_ref().map(|(old, _)| old.version().short());
                 entry.rejected = None;
-                entry.loaded = Some((Arc::new(plugin), content.1));
-                self.publish(current);
+                let replaced = entry.loaded.replace((Arc::clone(&plugin), hashes.1));
+                let replaced = replaced.map(|(replaced, _)| {
+                    let version = replaced.version();
+                    if version != plugin.version() {
+                        self.versions.displaced(&key, replaced);
+                    }
+                    version.short()
+                });
+                self.publish([key.clone()], current);
                 tracing::info!(plugin = %key, version, replaced, took_ms, "plugin loaded");
+                if self.versions.keep(&key, &plugin, content).await {
+                    self.publish([key], current);
+                }
             }
         }
     }
 
-    fn publish(&self, current: &Current) {
-        let plugins: PluginSet =
-            self.loaded().map(|(key, plugin)| (key.clone(), Arc::clone(plugin))).collect();
-        current.store(current.load().with_plugins(plugins));
+    fn publish(&self, keys: impl IntoIterator<Item = PluginKey>, current: &Current) {
+        current.store(self.with_shelves(&current.load(), keys));
     }
+
+    /// The snapshot with these plugins as they are now.
+    fn with_shelves(
+        &self,
+        snapshot: &Snapshot,
+        keys: impl IntoIterator<Item = PluginKey>,
+    ) -> Snapshot {
+        let shelves = keys.into_iter().map(|key| {
+            let shelf = self.shelf(&key);
+            (key, shelf)
+        });
+        snapshot.with_plugins(snapshot.plugins().with(shelves))
+    }
+
+    fn shelf(&self, key: &PluginKey) -> Shelf {
+        let entry = self.entries.get(key);
+        let active = entry.and_then(|entry| Some(&entry.loaded.as_ref()?.0));
+        let status = entry.map_or_else(Status::default, |entry| Status {
+            rejected: entry.rejected.as_ref().map(|rejection| Rejected {
+                version: rejection.content.map(|(version, _)| version),
+                reason: rejection.reason.clone(),
+            }),
+            gone: entry.missed,
+        });
+        self.versions.shelf(key, active, status)
+    }
+}
+
+/// Makes a plugin of its files' content.
+async fn prepare(runtime: &Runtime, key: &PluginKey, content: Content) -> Result<Plugin, String> {
+    let Content { bytes, manifest } = content;
+    let limits = parse_manifest(&manifest, runtime.default_limits(), runtime.max_memory_bytes())
+        .map_err(|errors| format!("its {}.toml is wrong: {errors}", key.name))?;
+    runtime.load(&key.name, bytes, limits).await.map_err(|error| error.to_string())
 }
 
 /// Keeps what runs, and reports the new content once.

@@ -1,7 +1,7 @@
 //! The transform stage: runs an event through a chain of plugins, each call in a fresh sandbox.
 //!
 //! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `call` runs one call under
-//! its limits; `output` checks what came back; `chain` strings calls together.
+//! its limits; `output` checks what came back; `chain` strings calls together; `meter` counts them.
 
 mod cache;
 mod call;
@@ -9,6 +9,7 @@ mod chain;
 mod engine;
 mod limits;
 mod load;
+mod meter;
 mod output;
 
 use std::fmt;
@@ -21,6 +22,7 @@ pub use self::chain::{Failed, Outcome, Recipient, Step, run};
 pub use self::engine::{EngineError, Runtime};
 pub use self::limits::Limits;
 pub use self::load::LoadError;
+pub use self::meter::{Meter, Reading};
 
 /// How plugins are run.
 #[derive(Debug, Clone)]
@@ -55,6 +57,7 @@ pub struct Plugin {
     label: Arc<str>,
     description: Description,
     limits: Limits,
+    meter: Arc<Meter>,
     runtime: Runtime,
     instance: contract::PluginPre<call::State>,
 }
@@ -88,6 +91,17 @@ impl Plugin {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What its calls came to.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Goes on with the meter that the same version had before.
+    pub fn continue_meter(&mut self, meter: Arc<Meter>) {
+        self.meter = meter;
     }
 }
 

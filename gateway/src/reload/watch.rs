@@ -24,7 +24,7 @@ pub async fn run(mut reloader: Reloader, mut declared: Declared, current: Curren
             if waited.is_err() {
                 watch.renew();
             }
-            declared.scan(reloader.config().settle, &current).await;
+            declared.scan(&mut reloader, &current).await;
             reloader.scan(&current).await;
             // A file beside them that is written all the time, such as a log, must not keep us busy.
             tokio::time::sleep(reloader.config().settle).await;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::output;
 use super::{Limits, Plugin};
@@ -69,7 +71,10 @@ pub async fn run(
         };
         let mut outputs = Vec::with_capacity(inputs.len());
         for input in inputs {
-            match call(event, recipient, step, input.as_ref()).await? {
+            let began = Instant::now();
+            let outcome = call(event, recipient, step, input.as_ref()).await;
+            step.plugin.meter().record(&event.tenant, &outcome, began.elapsed());
+            match outcome? {
                 Outcome::Forward(made) => {
                     outputs.extend(made.into_iter().map(|made| match &input {
                         Some(before) => output::layered(before, made),

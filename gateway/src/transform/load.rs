@@ -68,6 +68,7 @@ impl Runtime {
                 config_schema: described.config_schema,
             },
             limits,
+            meter: Arc::default(),
             runtime: self.clone(),
             instance,
         })
