@@ -1,4 +1,4 @@
-//! The command line: `hookmill serve`, `check`, `send` and `listen`.
+//! The command line: `hookmill serve`, `check`, `send`, `listen` and `plugin`.
 //!
 //! The help texts here are the manual. What a command prints for people or programs goes to standard
 //! output, what went wrong to standard error. Exit codes: 0 for success, 1 for failure, 2 for a command
@@ -7,6 +7,7 @@
 mod duration;
 mod layout;
 mod listen;
+mod plugin;
 mod send;
 mod serve;
 mod terminal;
@@ -38,6 +39,7 @@ enum Command {
     Check(serve::CheckArgs),
     Send(Box<send::Args>),
     Listen(listen::Args),
+    Plugin(plugin::Args),
 }
 
 /// Runs the command that this process was started with.
@@ -62,6 +64,7 @@ pub fn run() -> ExitCode {
             Command::Check(args) => serve::check(args.config).await,
             Command::Send(args) => send::run(*args).await,
             Command::Listen(args) => listen::run(args).await,
+            Command::Plugin(args) => plugin::run(args).await,
         }
     })
 }
