@@ -18,6 +18,8 @@ mod hostile;
 mod containment;
 /// Plugins that change on disk while events flow.
 mod reload;
+/// Versions of plugins: kept, pinned, rolled back, tried on a share of the events.
+mod versions;
 /// Processes that are killed or told to stop.
 mod crash;
 /// What the configuration and the command line say.
