@@ -295,6 +295,10 @@ impl Reloader {
 /// Makes a plugin of its files' content.
 async fn prepare(runtime: &Runtime, key: &PluginKey, content: Content) -> Result<Plugin, String> {
     let Content { bytes, manifest } = content;
+    let (len, limit) = (bytes.len() as u64, runtime.max_file_bytes());
+    if len > limit {
+        return Err(folder::too_large(len, limit));
+    }
     let limits = parse_manifest(&manifest, runtime.default_limits(), runtime.max_memory_bytes())
         .map_err(|errors| format!("its {}.toml is wrong: {errors}", key.name))?;
     runtime.load(&key.name, bytes, limits).await.map_err(|error| error.to_string())

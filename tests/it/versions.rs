@@ -235,7 +235,11 @@ async fn a_tenants_chain_can_pin_and_a_hash_may_be_its_own_or_everybodys() {
     assert_eq!((&others["scope"], &others["version"]), (&json!("all"), &json!(full(&shared))));
     assert!(!others.to_string().contains(&full(&own)), "{others}");
     assert_eq!(others["webhooks"], json!([]));
-    assert_eq!(running.get("/v1/plugins/stamp").await.body["scope"], "tenant");
+    let plugin = running.get("/v1/plugins/stamp").await.body;
+    assert_eq!((&plugin["scope"], &plugin["version"]), (&json!("tenant"), &json!(full(&own))));
+    for bytes in [&shared, &own] {
+        assert_eq!(version(&plugin, bytes)["calls"]["total"], 1, "{plugin}");
+    }
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::access::authenticate;
 use crate::digest::Digest;
 use crate::problem::Problem;
 use crate::snapshot::{Link, PluginSet, Shelf, Tenant, Version, Webhook};
-use crate::transform::{Limits, Reading};
+use crate::transform::{Limits, Plugin, Reading};
 
 const NO_FILE: &str = "the plugins folder has no such file";
 
@@ -29,7 +29,7 @@ pub(super) async fn plugins(
 ) -> Result<Response<Body>, Problem> {
     let tenant = authenticate(&admin.current, &headers)?;
     let snapshot = admin.current.load();
-    let plugins = PluginView::all(snapshot.plugins(), &tenant);
+    let plugins = PluginView::all(snapshot.plugins(), &tenant, |_| true);
     json(&serde_json::json!({ "plugins": plugins.into_values().collect::<Vec<_>>() }))
 }
 
@@ -41,7 +41,7 @@ pub(super) async fn plugin(
 ) -> Result<Response<Body>, Problem> {
     let tenant = authenticate(&admin.current, &headers)?;
     let snapshot = admin.current.load();
-    let mut plugins = PluginView::all(snapshot.plugins(), &tenant);
+    let mut plugins = PluginView::all(snapshot.plugins(), &tenant, |it| it == name);
     let plugin = plugins
         .remove(&*name)
         .ok_or_else(|| Problem::not_found(format!("there is no plugin with the name {name:?}")))?;
@@ -154,20 +154,37 @@ struct RunsView {
 }
 
 impl<'a> PluginView<'a> {
-    /// The plugins that a tenant may use and those that its webhooks name, by name.
-    fn all(plugins: &'a PluginSet, tenant: &'a Tenant) -> BTreeMap<&'a str, Self> {
+    /// The plugins that a tenant may use and those that its webhooks name, by name, if they are wanted.
+    fn all(
+        plugins: &'a PluginSet,
+        tenant: &'a Tenant,
+        wanted: impl Fn(&str) -> bool,
+    ) -> BTreeMap<&'a str, Self> {
         let visible = plugins.visible_to(tenant.name());
         let mut views: BTreeMap<_, _> = visible
             .into_iter()
+            .filter(|(name, _)| wanted(name))
             .map(|(name, (shelf, own))| (name, Self::new(name, shelf, own, tenant.name())))
             .collect();
         for webhook in tenant.webhooks() {
-            for link in webhook.chain() {
+            for link in webhook.chain().iter().filter(|link| wanted(&link.name)) {
                 let view = views.entry(&link.name).or_insert_with(|| Self::missing(&link.name));
                 view.webhooks.push(UseView::new(webhook, link, plugins));
+                view.show_what_runs(webhook, link, plugins);
             }
         }
         views
+    }
+
+    /// A tenant with a plugin of its own may still pin a version of the one for all.
+    fn show_what_runs(&mut self, webhook: &Webhook, link: &Link, plugins: &'a PluginSet) {
+        for version in link.versions() {
+            if let Ok(plugin) = plugins.choose(&webhook.tenant, &link.name, version)
+                && !self.versions.iter().any(|shown| shown.version == plugin.version().to_string())
+            {
+                self.versions.push(VersionView::elsewhere(plugin, &webhook.tenant));
+            }
+        }
     }
 
     fn new(name: &'a str, shelf: &'a Shelf, own: bool, tenant: &str) -> Self {
@@ -253,6 +270,21 @@ impl<'a> VersionView<'a> {
             loaded: loaded.is_some(),
             kept: kept.is_some(),
             calls: reading.as_ref().map(CallsView::new),
+        }
+    }
+
+    /// A version that is loaded, of another plugin of the same name.
+    fn elsewhere(plugin: &'a Plugin, tenant: &str) -> Self {
+        Self {
+            version: plugin.version().to_string(),
+            described: Some(&plugin.description().version),
+            size_bytes: None,
+            first_seen_at: None,
+            last_active_at: None,
+            active: false,
+            loaded: true,
+            kept: false,
+            calls: plugin.meter().reading(tenant).as_ref().map(CallsView::new),
         }
     }
 }

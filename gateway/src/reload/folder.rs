@@ -101,9 +101,7 @@ fn plugin(
 pub(super) fn read(found: &Found, limit: u64) -> io::Result<Option<(Vec<u8>, String)>> {
     let len = found.state.wasm.len;
     if len > limit {
-        return Err(io::Error::other(format!(
-            "it has {len} bytes; at most {limit} are loaded (`plugins.max_file_bytes`)"
-        )));
+        return Err(io::Error::other(too_large(len, limit)));
     }
     if found.state.manifest.as_ref().is_some_and(|manifest| manifest.len > MAX_MANIFEST_BYTES) {
         return Err(io::Error::other(format!(
@@ -120,6 +118,11 @@ pub(super) fn read(found: &Found, limit: u64) -> io::Result<Option<(Vec<u8>, Str
         manifest: fs::metadata(&found.manifest).ok().as_ref().map(Stamp::of),
     };
     Ok((now == found.state).then_some((bytes, manifest)))
+}
+
+/// Why a file of this size is not loaded.
+pub(super) fn too_large(len: u64, limit: u64) -> String {
+    format!("it has {len} bytes; at most {limit} are loaded (`plugins.max_file_bytes`)")
 }
 
 #[cfg(test)]

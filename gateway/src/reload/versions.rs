@@ -211,6 +211,10 @@ impl Versions {
     /// Forgets the oldest versions beyond what is to be kept, but never one that is in use.
     async fn prune(&mut self, key: &PluginKey, active: Option<Digest>) -> bool {
         let (Some(keep), Some(known)) = (self.keep, self.known.get(key)) else { return false };
+        // The usual case, told without a look at all pins.
+        if known.kept.len() <= keep + usize::from(active.is_some()) {
+            return false;
+        }
         let in_use = |version| active == Some(version) || self.is_pinned(key, version);
         let earlier = known.kept.iter().map(|kept| kept.version).filter(|it| !in_use(*it));
         let superfluous: Vec<_> = earlier.skip(keep).collect();
