@@ -202,7 +202,7 @@ async fn a_version_that_nobody_has_is_reported_and_never_replaced_by_another() {
         fs::read_to_string(kept_files(&file, "stamp").join(format!("{}.json", full(&bytes))))
             .unwrap();
     for ending in ["a", "b"] {
-        let name = format!("{:0>64}.json", ending);
+        let name = format!("{ending:0>64}.json");
         fs::write(kept_files(&file, "stamp").join(name), &record).unwrap();
     }
     let checked = fail(&file, &["check"]).await;
