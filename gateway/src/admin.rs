@@ -1,4 +1,7 @@
-//! What can be asked of a running gateway: an event with all that became of it, and the probes.
+//! What can be asked of a running gateway: an event with all that became of it, the plugins and how they fare,
+//! and the probes.
+
+mod plugins;
 
 use std::sync::Arc;
 
@@ -26,10 +29,12 @@ struct Admin {
     drain: Drain,
 }
 
-/// `GET /v1/events/{id}`, `/healthz` and `/readyz`.
+/// `GET /v1/events/{id}`, `/v1/plugins`, `/v1/plugins/{name}`, `/healthz` and `/readyz`.
 pub fn routes(current: Current, store: Arc<dyn Store>, drain: Drain) -> Router {
     Router::new()
         .route("/v1/events/{id}", get(event))
+        .route("/v1/plugins", get(plugins::plugins))
+        .route("/v1/plugins/{name}", get(plugins::plugin))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(Arc::new(Admin { current, store, drain }))
@@ -184,7 +189,7 @@ impl<'a> AttemptView<'a> {
     }
 }
 
-/// Attempts are short enough that no microsecond is lost.
+/// What is measured is short enough that no microsecond is lost.
 #[expect(clippy::cast_precision_loss, reason = "up to 2^53 microseconds, 285 years, are exact")]
 fn milliseconds(micros: u64) -> f64 {
     micros as f64 / 1e3

@@ -1,4 +1,4 @@
-//! The command line: `hookmill serve`, `check`, `send` and `listen`.
+//! The command line: `hookmill serve`, `check`, `send`, `listen` and `plugin`.
 //!
 //! The help texts here are the manual. What a command prints for people or programs goes to standard
 //! output, what went wrong to standard error. Exit codes: 0 for success, 1 for failure, 2 for a command
@@ -8,6 +8,7 @@ mod compile;
 mod duration;
 mod layout;
 mod listen;
+mod plugin;
 mod send;
 mod serve;
 mod terminal;
@@ -43,6 +44,7 @@ enum Command {
     Listen(listen::Args),
     #[command(name = transform::COMMAND, hide = true)]
     CompilePlugin(compile::Args),
+    Plugin(plugin::Args),
 }
 
 /// Runs the command that this process was started with.
@@ -71,6 +73,7 @@ pub fn run() -> ExitCode {
             Command::Send(args) => send::run(*args).await,
             Command::Listen(args) => listen::run(args).await,
             Command::CompilePlugin(args) => compile::run(&args),
+            Command::Plugin(args) => plugin::run(args).await,
         }
     })
 }

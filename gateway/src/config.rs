@@ -145,9 +145,8 @@ fn config(root: &mut Section<'_>) -> Config {
     let telemetry = root.section("log", telemetry);
     let ingest = ingest(root);
     let (deliver, pipeline) = root.section("delivery", delivery);
-    let cache_dir = data_dir.join("plugin-cache");
     let (transform, reload) =
-        root.section("plugins", |section| plugins(section, plugins_dir, cache_dir));
+        root.section("plugins", |section| plugins(section, plugins_dir, &data_dir));
     let around = Surroundings { deliver: &deliver, pipeline: &pipeline };
     let tenants = tenants(root, &around);
     Config {
@@ -249,7 +248,7 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
 fn plugins(
     section: &mut Section<'_>,
     plugins_dir: PathBuf,
-    cache_dir: PathBuf,
+    data_dir: &Path,
 ) -> (transform::Config, reload::Config) {
     const INSTANCES: u32 = 256;
     const MAX_FILE_BYTES: u64 = 10 * MIB;
@@ -257,6 +256,7 @@ fn plugins(
     const SETTLE: Duration = Duration::from_millis(50);
     const POLL: Duration = Duration::from_secs(5);
     const START_WAIT: Duration = MINUTE;
+    const KEEP_VERSIONS: usize = 5;
 
     // A memory of 32-bit WebAssembly ends at 4 GiB.
     let max_memory_bytes = section
@@ -268,7 +268,7 @@ fn plugins(
         max_file_bytes: section.optional("max_file_bytes", size(1..=GIB)).unwrap_or(MAX_FILE_BYTES),
         limits: section.section("limits", |section| limits(section, &default, max_memory_bytes)),
         max_memory_bytes,
-        cache_dir,
+        cache_dir: data_dir.join("plugin-cache"),
         compilation: compilation(section),
     };
     let reload = reload::Config {
@@ -279,6 +279,8 @@ fn plugins(
         start_wait: section
             .optional("start_wait", duration(Duration::ZERO..=HOUR))
             .unwrap_or(START_WAIT),
+        archive_dir: data_dir.join("plugins"),
+        keep_versions: section.optional("keep_versions", count(0..=1_000)).unwrap_or(KEEP_VERSIONS),
     };
     (transform, reload)
 }

@@ -4,36 +4,42 @@
 //! of a change.
 
 mod definition;
+mod link;
 mod plugins;
+mod shelf;
 mod status;
+mod version;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::delivery::{Failure, FailureKind, WebhookId};
 use crate::digest::Digest;
-use crate::event::EventType;
+use crate::event::{EventId, EventType};
 use crate::route::Index;
 use crate::transform::{Secrets, Step};
 
 pub use self::definition::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
+pub use self::link::{Link, MissingPlugin, Pin};
 pub use self::plugins::{PluginKey, PluginSet};
-pub use self::status::{PluginStatus, PluginStatuses, Rejection};
+pub use self::shelf::{KeptVersion, Shelf};
+pub use self::status::{PluginStatus, Rejection};
+pub use self::version::{Canary, Share, Version};
 
 /// Tenants, webhooks and plugins at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     declared: Arc<Declared>,
     plugins: PluginSet,
-    statuses: PluginStatuses,
 }
 
 #[derive(Debug, Default)]
 struct Declared {
     keys: HashMap<KeyHash, Arc<Tenant>>,
     webhooks: HashMap<WebhookId, Arc<Webhook>>,
+    pins: BTreeSet<Pin>,
 }
 
 impl Declared {
@@ -44,6 +50,7 @@ impl Declared {
             let tenant = Arc::new(compile(definition));
             for webhook in &tenant.webhooks {
                 declared.webhooks.insert(webhook.id.clone(), Arc::clone(webhook));
+                declared.pins.extend(webhook.pins());
             }
             declared.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
         }
@@ -70,6 +77,12 @@ impl Tenant {
     pub fn route(&self, event_type: &EventType) -> impl Iterator<Item = &Arc<Webhook>> {
         self.index.find(event_type).into_iter().filter_map(|target| self.webhooks.get(target))
     }
+
+    /// All of its webhooks, in the order they were declared.
+    #[must_use]
+    pub fn webhooks(&self) -> &[Arc<Webhook>] {
+        &self.webhooks
+    }
 }
 
 /// A webhook, ready to be delivered to.
@@ -83,46 +96,45 @@ pub struct Webhook {
     pub definition: WebhookDefinition,
     /// The tenant's secrets that its plugins may be granted.
     pub plugin_secrets: Secrets,
-    /// The tenant's plugins and then the webhook's own, each with its config.
-    chain: Vec<(String, Arc<str>)>,
+    /// The tenant's plugins and then the webhook's own.
+    chain: Vec<Link>,
+}
+
+impl Webhook {
+    /// The plugins of its chain, in order.
+    #[must_use]
+    pub fn chain(&self) -> &[Link] {
+        &self.chain
+    }
+
+    fn pins(&self) -> impl Iterator<Item = Pin> {
+        self.chain.iter().flat_map(|link| link.pins(&self.tenant))
+    }
 }
 
 impl Snapshot {
     /// Compiles what is declared, with these plugins.
     #[must_use]
     pub fn new(tenants: Vec<TenantDefinition>, plugins: PluginSet) -> Self {
-        let statuses = PluginStatuses::default();
-        Self { declared: Arc::new(Declared::compile(tenants)), plugins, statuses }
+        Self { declared: Arc::new(Declared::compile(tenants)), plugins }
     }
 
     /// The same plugins with other declarations.
     #[must_use]
     pub fn with_tenants(&self, tenants: Vec<TenantDefinition>) -> Self {
-        Self { declared: Arc::new(Declared::compile(tenants)), ..self.clone() }
+        Self::new(tenants, self.plugins.clone())
     }
 
     /// The same declarations with other plugins.
     #[must_use]
     pub fn with_plugins(&self, plugins: PluginSet) -> Self {
-        Self { plugins, ..self.clone() }
-    }
-
-    /// The same with other news of the plugins' files.
-    #[must_use]
-    pub fn with_statuses(&self, statuses: PluginStatuses) -> Self {
-        Self { statuses, ..self.clone() }
+        Self { declared: Arc::clone(&self.declared), plugins }
     }
 
     /// The plugins.
     #[must_use]
     pub fn plugins(&self) -> &PluginSet {
         &self.plugins
-    }
-
-    /// What has become of the plugins' files.
-    #[must_use]
-    pub fn statuses(&self) -> &PluginStatuses {
-        &self.statuses
     }
 
     /// The tenant that an API key belongs to.
@@ -138,6 +150,11 @@ impl Snapshot {
         self.declared.webhooks.get(id)
     }
 
+    /// All webhooks, in no order.
+    pub fn webhooks(&self) -> impl Iterator<Item = &Arc<Webhook>> {
+        self.declared.webhooks.values()
+    }
+
     /// The webhooks whose chains name this plugin, as `tenant/webhook`.
     #[must_use]
     pub fn users_of(&self, key: &PluginKey) -> Vec<String> {
@@ -145,7 +162,7 @@ impl Snapshot {
             .declared
             .webhooks
             .values()
-            .filter(|webhook| webhook.chain.iter().any(|(name, _)| *name == key.name))
+            .filter(|webhook| webhook.chain.iter().any(|link| link.name == key.name))
             .filter(|webhook| key.tenant.as_ref().is_none_or(|tenant| **tenant == *webhook.tenant))
             .map(|webhook| format!("{}/{}", webhook.tenant, webhook.definition.name))
             .collect();
@@ -153,35 +170,46 @@ impl Snapshot {
         users
     }
 
-    /// A webhook's chain with the plugins as they are now.
+    /// A webhook's chain with the plugins as they are now, for this event.
     ///
     /// # Errors
-    /// When a plugin is not loaded.
-    pub fn chain(&self, webhook: &Webhook) -> Result<Vec<Step>, Failure> {
-        let step = |(name, config): &(String, Arc<str>)| {
-            let plugin = self.plugins.find(&webhook.tenant, name).ok_or_else(|| {
-                let message = format!("the plugin `{name}` is not loaded");
-                Failure::new(FailureKind::PluginMissing, message)
-            })?;
-            Ok(Step { plugin: Arc::clone(plugin), config: Arc::clone(config) })
+    /// When a plugin is not loaded, or not the version that the chain names.
+    pub fn chain(&self, webhook: &Webhook, event: &EventId) -> Result<Vec<Step>, Failure> {
+        let step = |link: &Link| {
+            let version = link.version_for(event, &webhook.id);
+            let plugin = self
+                .plugins
+                .choose(&webhook.tenant, &link.name, version)
+                .map_err(|reason| Failure::new(FailureKind::PluginMissing, reason))?;
+            Ok(Step { plugin: Arc::clone(plugin), config: Arc::clone(&link.config) })
         };
         webhook.chain.iter().map(step).collect()
     }
 
-    /// The plugins that chains name and that are not loaded, each with a webhook that names it.
+    /// The versions that chains name by their hashes.
+    pub fn pins(&self) -> impl Iterator<Item = &Pin> {
+        self.declared.pins.iter()
+    }
+
+    /// The plugins that chains name and that cannot be run.
     #[must_use]
-    pub fn missing_plugins(&self) -> Vec<(String, String)> {
-        let mut missing: Vec<_> = self
-            .declared
-            .webhooks
-            .values()
-            .flat_map(|webhook| webhook.chain.iter().map(move |(name, _)| (webhook, name)))
-            .filter(|(webhook, name)| self.plugins.find(&webhook.tenant, name).is_none())
-            .map(|(webhook, name)| {
-                (name.clone(), format!("{}/{}", webhook.tenant, webhook.definition.name))
-            })
-            .collect();
+    pub fn missing_plugins(&self) -> Vec<MissingPlugin> {
+        let mut missing = Vec::new();
+        for webhook in self.declared.webhooks.values() {
+            for link in &webhook.chain {
+                for version in link.versions() {
+                    let chosen = self.plugins.choose(&webhook.tenant, &link.name, version);
+                    missing.extend(chosen.err().map(|reason| MissingPlugin {
+                        webhook: format!("{}/{}", webhook.tenant, webhook.definition.name),
+                        name: link.name.clone(),
+                        version: version.clone(),
+                        reason,
+                    }));
+                }
+            }
+        }
         missing.sort();
+        missing.dedup();
         missing
     }
 }
@@ -194,12 +222,7 @@ fn compile(definition: TenantDefinition) -> Tenant {
         if webhook.active {
             webhook.event_types.iter().for_each(|glob| index.insert(glob, webhooks.len()));
         }
-        let chain = definition
-            .plugins
-            .iter()
-            .chain(&webhook.plugins)
-            .map(|plugin| (plugin.name.clone(), plugin.config.as_str().into()))
-            .collect();
+        let chain = definition.plugins.iter().chain(&webhook.plugins).map(Link::new).collect();
         let id = Digest::of_parts(&[name.as_bytes(), webhook.name.as_bytes()]).short();
         webhooks.push(Arc::new(Webhook {
             id: WebhookId(format!("wh_{id}").into()),

@@ -2,7 +2,7 @@
 //!
 //! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `compile` does so in child
 //! processes, and `cache` keeps what they made; `call` runs one call under its limits; `host` is what a call may
-//! ask for beyond that; `output` checks what came back; `chain` strings calls together.
+//! ask for beyond that; `output` checks what came back; `chain` strings calls together; `meter` counts them.
 
 mod cache;
 mod call;
@@ -12,6 +12,7 @@ mod engine;
 mod host;
 mod limits;
 mod load;
+mod meter;
 mod output;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use self::host::{
 };
 pub use self::limits::Limits;
 pub use self::load::LoadError;
+pub use self::meter::{Meter, Reading};
 
 /// How plugins are run.
 #[derive(Debug, Clone)]
@@ -66,6 +68,7 @@ pub struct Plugin {
     description: Description,
     limits: Limits,
     grants: Arc<Grants>,
+    meter: Arc<Meter>,
     runtime: Runtime,
     instance: contract::PluginPre<call::State>,
     /// Keeps the code that it runs from in the cache.
@@ -107,6 +110,17 @@ impl Plugin {
     #[must_use]
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// What its calls came to.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Goes on with the meter that the same version had before.
+    pub fn continue_meter(&mut self, meter: Arc<Meter>) {
+        self.meter = meter;
     }
 }
 

@@ -27,7 +27,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("problem", &[]),
     ("access", &["problem", "snapshot"]),
     ("ingest", &["problem", "access", "pipeline", "record", "snapshot"]),
-    ("admin", &["problem", "access", "record", "snapshot"]),
+    ("admin", &["problem", "access", "transform", "record", "snapshot"]),
     ("server", &["problem"]),
     (
         "config",
@@ -59,7 +59,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "reload",
         ],
     ),
-    ("cli", &["app", "config", "deliver", "sign", "transform"]),
+    ("cli", &["app", "config", "deliver", "reload", "sign", "snapshot", "transform"]),
 ];
 
 /// Foreign crates that one module owns, or a few at one edge.

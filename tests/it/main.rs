@@ -24,6 +24,8 @@ mod reload;
 mod reload_files;
 /// Compiling: bounded, kept, and no delay for others.
 mod compiling;
+/// Versions of plugins: kept, pinned, rolled back, tried on a share of the events.
+mod versions;
 /// Processes that are killed or told to stop.
 mod crash;
 /// What the configuration and the command line say.

@@ -19,7 +19,9 @@ use super::values::{
 use super::{MAX_CONCURRENCY, deliver, pipeline};
 use crate::route::Glob;
 use crate::sign::Secret;
-use crate::snapshot::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
+use crate::snapshot::{
+    BodyForm, Canary, KeyHash, PluginUse, Share, TenantDefinition, Version, WebhookDefinition,
+};
 
 /// The most retries of a schedule.
 const MAX_RETRIES: usize = 100;
@@ -199,17 +201,37 @@ fn plugins(section: &mut Section<'_>) -> Vec<PluginUse> {
 }
 
 fn plugin(item: Item<'_>) -> Option<PluginUse> {
+    let config = "{}".to_owned();
     if item.text().is_some() {
         let (name, _) = item.read(name)?;
-        let config = "{}".to_owned();
-        return Some(PluginUse { name, config });
+        return Some(PluginUse { name, version: Version::Latest, canary: None, config });
     }
     if !item.is_table() {
         return item.refuse(|node| wrong(node, "a name or a table"));
     }
     item.section(|section| {
         let name = section.required("name", "\"redact\"", name);
-        let config = section.optional("config", json_text);
-        Some(PluginUse { name: name?.0, config: config.unwrap_or_else(|| "{}".to_owned()) })
+        let version = section.optional("version", parsed(Version::parse)).unwrap_or_default();
+        let canary = canary(section, &version);
+        let config = section.optional("config", json_text).unwrap_or(config);
+        Some(PluginUse { name: name?.0, version, canary, config })
+    })?
+}
+
+/// Reads the version that a share of the events goes to, beside the `stable` one.
+fn canary(section: &mut Section<'_>, stable: &Version) -> Option<Canary> {
+    section.optional_section("canary", |section| {
+        let version = section.required("version", "\"latest\"", parsed(Version::parse));
+        let share = section.required("share", "\"5%\"", parsed(Share::parse));
+        let (version, place) = version?;
+        if version == *stable {
+            let message = format!(
+                "is {:?}, which all other events go to as well; pin the stable version beside `canary`, \
+                 or name another one here",
+                version.to_string()
+            );
+            return section.reader.refuse(&place, message);
+        }
+        Some(Canary { version, share: share?.0 })
     })?
 }

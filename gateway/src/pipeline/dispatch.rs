@@ -115,7 +115,7 @@ async fn transformed(
     delivery: DeliveryId,
     chain: &mut Arc<str>,
 ) -> Result<Outcome, Failure> {
-    let steps = snapshot.chain(webhook)?;
+    let steps = snapshot.chain(webhook, &event.id)?;
     if steps.is_empty() {
         return Ok(Outcome::Forward(vec![render::plain(event, webhook.definition.body)]));
     }

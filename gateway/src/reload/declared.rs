@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Reloader;
 use crate::config::{Config, Environment};
 use crate::digest::Digest;
 use crate::snapshot::Current;
@@ -33,12 +34,12 @@ impl Declared {
     }
 
     /// Brings the snapshot up to date with the file. A file that is wrong, or gone, changes nothing.
-    pub(super) async fn scan(&mut self, settle: std::time::Duration, current: &Current) {
+    pub(super) async fn scan(&mut self, reloader: &mut Reloader, current: &Current) {
         let now = content(&self.path);
         if now.is_none() || now == self.seen {
             return;
         }
-        tokio::time::sleep(settle).await;
+        tokio::time::sleep(reloader.config.settle).await;
         if content(&self.path) != now {
             // Still being written; whoever writes it will be noticed again.
             return;
@@ -46,7 +47,7 @@ impl Declared {
         self.seen = now;
         match Config::load(&self.path, &self.environment) {
             Ok(config) => {
-                current.store(current.load().with_tenants(config.tenants));
+                reloader.declare(config.tenants, current).await;
                 tracing::info!(
                     "tenants and webhooks are as the configuration file declares them; other \
                      settings take effect at the next start"

@@ -233,7 +233,6 @@ impl Entry {
 
     pub(super) fn status(&self) -> PluginStatus {
         PluginStatus {
-            active: self.loaded().cloned(),
             rejected: self.rejected.clone(),
             loading: self.is_loading(),
             missing: self.missing,

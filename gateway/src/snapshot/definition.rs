@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::{Canary, Version};
 use crate::deliver::Schedule;
 use crate::digest::Digest;
 use crate::route::Glob;
@@ -81,6 +82,10 @@ impl fmt::Debug for WebhookDefinition {
 pub struct PluginUse {
     /// The plugin's name.
     pub name: String,
+    /// Which version of it.
+    pub version: Version,
+    /// Another version that a share of the events goes to.
+    pub canary: Option<Canary>,
     /// Its config for this chain: JSON text.
     pub config: String,
 }
@@ -88,7 +93,11 @@ pub struct PluginUse {
 impl fmt::Debug for PluginUse {
     /// Leaves out the config, which may hold credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PluginUse").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("PluginUse")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("canary", &self.canary)
+            .finish_non_exhaustive()
     }
 }
 

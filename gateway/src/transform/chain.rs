@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::contract::exports::hookmill::plugin::transformer as guest;
 use super::host::About;
 use super::output;
@@ -74,7 +76,10 @@ pub async fn run(
         let mut outputs = Vec::with_capacity(inputs.len());
         for (input, part) in inputs.into_iter().zip(0..) {
             let run = Run { delivery: recipient.delivery, step: place, part };
-            match call(event, recipient, step, run, input.as_ref()).await? {
+            let began = Instant::now();
+            let outcome = call(event, recipient, step, run, input.as_ref()).await;
+            step.plugin.meter().record(&event.tenant, &outcome, began.elapsed());
+            match outcome? {
                 Outcome::Forward(made) => {
                     outputs.extend(made.into_iter().map(|made| match &input {
                         Some(before) => output::layered(before, made),

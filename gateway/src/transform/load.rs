@@ -11,7 +11,9 @@ use wasmtime::component::types::ComponentItem;
 
 use super::cache::Hold;
 use super::host::NotGranted;
-use super::{Capability, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract, host};
+use super::{
+    Capability, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract, host,
+};
 use crate::digest::Digest;
 
 /// The custom section in which the SDK leaves the contract's version.
@@ -38,12 +40,12 @@ impl Runtime {
     pub async fn load(
         &self,
         name: &str,
-        bytes: Vec<u8>,
+        bytes: impl Into<Bytes>,
         manifest: impl Into<Manifest>,
     ) -> Result<Plugin, LoadError> {
         let Manifest { limits, grants } = manifest.into();
         let grants = Arc::new(grants);
-        let bytes = Bytes::from(bytes);
+        let bytes = bytes.into();
         let content = bytes.clone();
         let version = self.apart(move || Digest::of(&content)).await?;
         let compiled = self.compiled(version, bytes).await?;
@@ -59,6 +61,7 @@ impl Runtime {
             description,
             limits,
             grants,
+            meter: Arc::default(),
             runtime: self.clone(),
             instance,
             _compiled: compiled.hold,
