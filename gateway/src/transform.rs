@@ -1,7 +1,7 @@
 //! The transform stage: runs an event through a chain of plugins, each call in a fresh sandbox.
 //!
 //! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `call` runs one call under
-//! its limits; `output` checks what came back; `chain` strings calls together.
+//! its limits; `output` checks what came back; `chain` strings calls together; `schema` checks configs.
 
 mod cache;
 mod call;
@@ -10,17 +10,20 @@ mod engine;
 mod limits;
 mod load;
 mod output;
+mod schema;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::schema::ConfigSchema;
 use crate::digest::Digest;
 
 pub use self::chain::{Failed, Outcome, Recipient, Step, run};
 pub use self::engine::{EngineError, Runtime};
 pub use self::limits::Limits;
 pub use self::load::LoadError;
+pub use self::schema::Misfits;
 
 /// How plugins are run.
 #[derive(Debug, Clone)]
@@ -57,6 +60,7 @@ pub struct Plugin {
     limits: Limits,
     runtime: Runtime,
     instance: contract::PluginPre<call::State>,
+    config_schema: Option<ConfigSchema>,
 }
 
 impl Plugin {
@@ -82,6 +86,14 @@ impl Plugin {
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// Checks a config, as JSON text, by the plugin's schema; without one, any will do.
+    ///
+    /// # Errors
+    /// What of it does not fit.
+    pub fn check_config(&self, config: &str) -> Result<(), Misfits> {
+        self.config_schema.as_ref().map_or(Ok(()), |schema| schema.check(config))
     }
 
     /// What one call may use.

@@ -8,6 +8,7 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 use wit_component::ComponentEncoder;
 
+use super::schema::ConfigSchema;
 use super::{Description, Limits, Plugin, Runtime, call, contract};
 use crate::digest::Digest;
 
@@ -19,9 +20,6 @@ const WORLD_VERSION: &str = "1.0.0";
 
 /// What a plugin has to export.
 const TRANSFORMER: &str = "hookmill:plugin/transformer@1.0.0";
-
-/// The longest schema that a plugin may describe its config with, in bytes.
-const MAX_SCHEMA_BYTES: usize = 64 << 10;
 
 impl Runtime {
     /// Makes a plugin of a file's content: a component, or a core module that `wit-bindgen` made.
@@ -54,9 +52,7 @@ impl Runtime {
                 "it cannot work without the capability {wanted:?}, which is not granted"
             )));
         }
-        if described.config_schema.as_ref().is_some_and(|schema| schema.len() > MAX_SCHEMA_BYTES) {
-            return Err(LoadError(format!("its config schema is over {MAX_SCHEMA_BYTES} bytes")));
-        }
+        let config_schema = compile_schema(described.config_schema.clone()).await?;
         Ok(Plugin {
             name: Arc::from(name),
             version,
@@ -70,6 +66,7 @@ impl Runtime {
             limits,
             runtime: self.clone(),
             instance,
+            config_schema,
         })
     }
 }
@@ -85,6 +82,15 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
+
+/// Compiles a plugin's schema, away from the tasks that serve.
+async fn compile_schema(text: Option<String>) -> Result<Option<ConfigSchema>, LoadError> {
+    let compile = move || text.map(|text| ConfigSchema::compile(&text)).transpose();
+    tokio::task::spawn_blocking(compile)
+        .await
+        .map_err(|error| LoadError(format!("its config schema cannot be compiled: {error}")))?
+        .map_err(|reason| LoadError(format!("its config schema {reason}")))
+}
 
 fn link(
     runtime: &Runtime,
