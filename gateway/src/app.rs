@@ -14,7 +14,7 @@ use crate::pipeline::Pipeline;
 use crate::record::{SqliteStore, Store};
 use crate::reload::{self, Declared, Reloader};
 use crate::shutdown::{self, Drain};
-use crate::snapshot::{Current, PluginSet, Snapshot};
+use crate::snapshot::{Current, Misconfigured, PluginSet, Snapshot};
 use crate::transform::Runtime;
 use crate::{admin, ingest, server, telemetry};
 
@@ -79,6 +79,7 @@ async fn start(config: Config, declared: Declared, drain: Drain) -> Result<(), A
     }
     let mut reloader = Reloader::new(config.reload, runtime);
     reloader.scan(&current).await;
+    reloader.report_misconfigured(&current);
     for (plugin, webhook) in current.load().missing_plugins() {
         tracing::warn!(
             plugin,
@@ -157,5 +158,7 @@ pub async fn check(path: &Path, environment: &Environment) -> Result<Report, App
             dir.display()
         ));
     }
+    let misconfigured = current.load().misconfigured();
+    report.problems.extend(misconfigured.iter().flat_map(Misconfigured::lines));
     Ok(report)
 }

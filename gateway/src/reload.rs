@@ -5,7 +5,9 @@
 //! sets its limits. Whatever happens to the files, a plugin that works stays until another one has shown
 //! that it works too.
 
+mod agree;
 mod declared;
+mod decide;
 mod folder;
 mod watch;
 
@@ -18,8 +20,9 @@ use tokio::time::Instant;
 
 use crate::config::parse_manifest;
 use crate::digest::Digest;
-use crate::snapshot::{Current, PluginKey, PluginSet};
+use crate::snapshot::{Current, PluginKey};
 use crate::transform::{Plugin, Runtime};
+use decide::Undecided;
 use folder::{FileState, Found};
 
 pub use self::declared::Declared;
@@ -43,6 +46,7 @@ pub struct Reloader {
     config: Config,
     runtime: Runtime,
     entries: BTreeMap<PluginKey, Entry>,
+    undecided: Undecided,
 }
 
 /// A name in the folder.
@@ -52,10 +56,21 @@ struct Entry {
     seen: Option<FileState>,
     /// What runs under this name, with the hash of its manifest.
     loaded: Option<(Arc<Plugin>, Digest)>,
+    /// What is to run under this name, once all configs fit it.
+    waiting: Option<Waiting>,
     /// The content that was last refused, so that each is reported once.
     rejected: Option<Rejection>,
     /// It was reported that the file is gone although webhooks use the plugin.
     missed: bool,
+}
+
+/// A plugin that has shown that it works.
+#[derive(Debug)]
+struct Waiting {
+    plugin: Arc<Plugin>,
+    /// The hash of its manifest.
+    manifest: Digest,
+    took: Duration,
 }
 
 /// A file that is not run, and why.
@@ -71,7 +86,7 @@ impl Reloader {
     /// A reloader that has not looked yet.
     #[must_use]
     pub fn new(config: Config, runtime: Runtime) -> Self {
-        Self { config, runtime, entries: BTreeMap::new() }
+        Self { config, runtime, entries: BTreeMap::new(), undecided: Undecided::default() }
     }
 
     /// What it watches.
@@ -86,7 +101,7 @@ impl Reloader {
             let Some(found) = self.look().await else {
                 return;
             };
-            self.forget_removed(&found, current);
+            self.forget_removed(&found, current).await;
             let changed: Vec<_> =
                 found.into_iter().filter(|(key, found)| self.is_new(key, found)).collect();
             if changed.is_empty() {
@@ -133,7 +148,7 @@ impl Reloader {
     }
 
     /// Forgets plugins whose files are gone, unless webhooks still use them.
-    fn forget_removed(&mut self, found: &BTreeMap<PluginKey, Found>, current: &Current) {
+    async fn forget_removed(&mut self, found: &BTreeMap<PluginKey, Found>, current: &Current) {
         let gone: Vec<_> =
             self.entries.keys().filter(|key| !found.contains_key(key)).cloned().collect();
         for key in gone {
@@ -143,6 +158,7 @@ impl Reloader {
             };
             entry.seen = None;
             entry.rejected = None;
+            entry.waiting = None;
             if entry.loaded.is_some() && !users.is_empty() {
                 if !std::mem::replace(&mut entry.missed, true) {
                     let users = users.join(", ");
@@ -154,7 +170,7 @@ impl Reloader {
             self.entries.remove(&key);
             if was_loaded {
                 tracing::info!(plugin = %key, "plugin removed");
-                self.publish(current);
+                self.decide(current).await;
             }
         }
     }
@@ -167,6 +183,7 @@ impl Reloader {
         let read = tokio::task::spawn_blocking(move || folder::read(&files, limit)).await;
         let entry = self.entries.entry(key.clone()).or_default();
         entry.missed = false;
+        entry.waiting = None;
         let (bytes, manifest) = match read.map_err(std::io::Error::other).flatten() {
             Ok(Some(content)) => content,
             // It changed while it was read, and is looked at again.
@@ -198,21 +215,11 @@ impl Reloader {
         match loaded {
             Err(reason) => reject(&key, entry, Rejection { content, reason }),
             Ok(plugin) => {
-                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let version = plugin.version().short();
-                let replaced = entry.loaded.as_ref().map(|(old, _)| old.version().short());
-                entry.rejected = None;
-                entry.loaded = Some((Arc::new(plugin), content.1));
-                self.publish(current);
-                tracing::info!(plugin = %key, version, replaced, took_ms, "plugin loaded");
+                let (plugin, took) = (Arc::new(plugin), began.elapsed());
+                entry.waiting = Some(Waiting { plugin, manifest: content.1, took });
+                self.decide(current).await;
             }
         }
-    }
-
-    fn publish(&self, current: &Current) {
-        let plugins: PluginSet =
-            self.loaded().map(|(key, plugin)| (key.clone(), Arc::clone(plugin))).collect();
-        current.store(current.load().with_plugins(plugins));
     }
 }
 

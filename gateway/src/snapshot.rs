@@ -3,6 +3,7 @@
 //! Whoever starts work takes the current snapshot and keeps it to the end, so an event never sees half
 //! of a change.
 
+mod configs;
 mod definition;
 mod plugins;
 
@@ -16,7 +17,9 @@ use crate::digest::Digest;
 use crate::event::EventType;
 use crate::route::Index;
 use crate::transform::Step;
+use configs::{Checked, Use};
 
+pub use self::configs::Misconfigured;
 pub use self::definition::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
 pub use self::plugins::{PluginKey, PluginSet};
 
@@ -25,12 +28,15 @@ pub use self::plugins::{PluginKey, PluginSet};
 pub struct Snapshot {
     declared: Arc<Declared>,
     plugins: PluginSet,
+    /// Of every config that is declared, with the plugins as they are.
+    checked: Arc<Checked>,
 }
 
 #[derive(Debug, Default)]
 struct Declared {
     keys: HashMap<KeyHash, Arc<Tenant>>,
     webhooks: HashMap<WebhookId, Arc<Webhook>>,
+    uses: Vec<Use>,
 }
 
 impl Declared {
@@ -38,7 +44,7 @@ impl Declared {
         let mut declared = Self::default();
         for definition in tenants {
             let keys = definition.keys.clone();
-            let tenant = Arc::new(compile(definition));
+            let tenant = Arc::new(compile(definition, &mut declared.uses));
             for webhook in &tenant.webhooks {
                 declared.webhooks.insert(webhook.id.clone(), Arc::clone(webhook));
             }
@@ -86,19 +92,25 @@ impl Snapshot {
     /// Compiles what is declared, with these plugins.
     #[must_use]
     pub fn new(tenants: Vec<TenantDefinition>, plugins: PluginSet) -> Self {
-        Self { declared: Arc::new(Declared::compile(tenants)), plugins }
+        Self::checked(Arc::new(Declared::compile(tenants)), plugins, &Checked::default())
     }
 
     /// The same plugins with other declarations.
     #[must_use]
     pub fn with_tenants(&self, tenants: Vec<TenantDefinition>) -> Self {
-        Self::new(tenants, self.plugins.clone())
+        let declared = Arc::new(Declared::compile(tenants));
+        Self::checked(declared, self.plugins.clone(), &self.checked)
     }
 
     /// The same declarations with other plugins.
     #[must_use]
     pub fn with_plugins(&self, plugins: PluginSet) -> Self {
-        Self { declared: Arc::clone(&self.declared), plugins }
+        Self::checked(Arc::clone(&self.declared), plugins, &self.checked)
+    }
+
+    fn checked(declared: Arc<Declared>, plugins: PluginSet, before: &Checked) -> Self {
+        let checked = Arc::new(Checked::of(&declared.uses, &plugins, before));
+        Self { declared, plugins, checked }
     }
 
     /// The plugins.
@@ -138,16 +150,42 @@ impl Snapshot {
     /// A webhook's chain with the plugins as they are now.
     ///
     /// # Errors
-    /// When a plugin is not loaded.
+    /// When a plugin is not loaded, or its config does not fit it.
     pub fn chain(&self, webhook: &Webhook) -> Result<Vec<Step>, Failure> {
         let step = |(name, config): &(String, Arc<str>)| {
             let plugin = self.plugins.find(&webhook.tenant, name).ok_or_else(|| {
                 let message = format!("the plugin `{name}` is not loaded");
                 Failure::new(FailureKind::PluginMissing, message)
             })?;
+            if let Some(misfits) = self.checked.misfits(plugin, config) {
+                let message = format!("{name}: {misfits}");
+                return Err(Failure::new(FailureKind::PluginConfig, message));
+            }
             Ok(Step { plugin: Arc::clone(plugin), config: Arc::clone(config) })
         };
         webhook.chain.iter().map(step).collect()
+    }
+
+    /// The uses of plugins whose configs do not fit, in the order of declaration.
+    #[must_use]
+    pub fn misconfigured(&self) -> Vec<Misconfigured> {
+        let uses = self.declared.uses.iter().enumerate();
+        let misconfigured = uses.filter_map(|(index, one)| {
+            let plugin = self.plugins.find(&one.tenant, &one.plugin)?;
+            let misfits = self.checked.misfits(plugin, &one.config)?;
+            let key = self.plugins.key(&one.tenant, &one.plugin);
+            Some(Misconfigured::new(index, one, key, Arc::clone(misfits)))
+        });
+        misconfigured.collect()
+    }
+
+    /// Whether a use works here that does not with other plugins and the same declarations.
+    #[must_use]
+    pub fn works(&self, elsewhere: &Misconfigured) -> bool {
+        self.declared.uses.get(elsewhere.index).is_some_and(|one| {
+            let plugin = self.plugins.find(&one.tenant, &one.plugin);
+            plugin.is_some_and(|plugin| self.checked.misfits(plugin, &one.config).is_none())
+        })
     }
 
     /// The plugins that chains name and that are not loaded, each with a webhook that names it.
@@ -168,20 +206,30 @@ impl Snapshot {
     }
 }
 
-fn compile(definition: TenantDefinition) -> Tenant {
+/// Makes a tenant of what is declared, and adds its uses of plugins to all others.
+fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
     let name: Arc<str> = definition.name.into();
+    let mut declare = |webhook: Option<&String>, plugins: &[PluginUse]| {
+        let first = uses.len();
+        uses.extend(plugins.iter().map(|plugin| Use {
+            tenant: Arc::clone(&name),
+            webhook: webhook.cloned(),
+            plugin: plugin.name.clone(),
+            config: plugin.config.as_str().into(),
+            place: plugin.place.clone(),
+        }));
+        let declared = uses.iter().skip(first);
+        declared.map(|one| (one.plugin.clone(), Arc::clone(&one.config))).collect::<Vec<_>>()
+    };
+    let of_tenant = declare(None, &definition.plugins);
     let mut index = Index::default();
     let mut webhooks = Vec::with_capacity(definition.webhooks.len());
     for webhook in definition.webhooks {
         if webhook.active {
             webhook.event_types.iter().for_each(|glob| index.insert(glob, webhooks.len()));
         }
-        let chain = definition
-            .plugins
-            .iter()
-            .chain(&webhook.plugins)
-            .map(|plugin| (plugin.name.clone(), plugin.config.as_str().into()))
-            .collect();
+        let own = declare(Some(&webhook.name), &webhook.plugins);
+        let chain = of_tenant.iter().cloned().chain(own).collect();
         let id = Digest::of_parts(&[name.as_bytes(), webhook.name.as_bytes()]).short();
         webhooks.push(Arc::new(Webhook {
             id: WebhookId(format!("wh_{id}").into()),

@@ -23,6 +23,9 @@ use crate::snapshot::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDef
 /// The most retries of a schedule.
 const MAX_RETRIES: usize = 100;
 
+/// The config of a plugin that was given none.
+const NO_CONFIG: &str = "{}";
+
 const BODY_FORMS: &[(&str, BodyForm)] = &[
     ("envelope", BodyForm::Envelope),
     ("data", BodyForm::Data),
@@ -191,9 +194,8 @@ fn plugins(section: &mut Section<'_>) -> Vec<PluginUse> {
 
 fn plugin(item: Item<'_>) -> Option<PluginUse> {
     if item.text().is_some() {
-        let (name, _) = item.read(name)?;
-        let config = "{}".to_owned();
-        return Some(PluginUse { name, config });
+        let (name, place) = item.read(name)?;
+        return Some(PluginUse { name, config: NO_CONFIG.to_owned(), place: place.line() });
     }
     if !item.is_table() {
         return item.refuse(|node| wrong(node, "a name or a table"));
@@ -201,6 +203,7 @@ fn plugin(item: Item<'_>) -> Option<PluginUse> {
     item.section(|section| {
         let name = section.required("name", "\"redact\"", name);
         let config = section.optional("config", json_text);
-        Some(PluginUse { name: name?.0, config: config.unwrap_or_else(|| "{}".to_owned()) })
+        let config = config.unwrap_or_else(|| NO_CONFIG.to_owned());
+        Some(PluginUse { name: name?.0, config, place: section.place.line() })
     })?
 }

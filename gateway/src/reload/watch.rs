@@ -24,8 +24,11 @@ pub async fn run(mut reloader: Reloader, mut declared: Declared, current: Curren
             if waited.is_err() {
                 watch.renew();
             }
-            declared.scan(reloader.config().settle, &current).await;
+            if let Some(tenants) = declared.scan(reloader.config().settle).await {
+                reloader.declare(tenants, &current).await;
+            }
             reloader.scan(&current).await;
+            reloader.report_misconfigured(&current);
             // A file beside them that is written all the time, such as a log, must not keep us busy.
             tokio::time::sleep(reloader.config().settle).await;
         }

@@ -80,6 +80,8 @@ pub struct PluginUse {
     pub name: String,
     /// Its config for this chain: JSON text.
     pub config: String,
+    /// Where it was declared, such as `line 12`.
+    pub place: String,
 }
 
 impl fmt::Debug for PluginUse {

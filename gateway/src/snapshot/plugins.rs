@@ -40,6 +40,13 @@ impl PluginSet {
         let own = self.own.get(tenant).and_then(|own| own.get(name));
         own.or_else(|| self.shared.get(name))
     }
+
+    /// What the plugin is known by that a tenant means by this name.
+    #[must_use]
+    pub fn key(&self, tenant: &str, name: &str) -> PluginKey {
+        let own = self.own.get_key_value(tenant).filter(|(_, own)| own.contains_key(name));
+        PluginKey { tenant: own.map(|(tenant, _)| Arc::clone(tenant)), name: name.to_owned() }
+    }
 }
 
 impl FromIterator<(PluginKey, Arc<Plugin>)> for PluginSet {
