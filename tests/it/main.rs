@@ -18,6 +18,8 @@ mod hostile;
 mod containment;
 /// Plugins that change on disk while events flow.
 mod reload;
+/// Configs that do not fit the schemas of their plugins.
+mod configs;
 /// Processes that are killed or told to stop.
 mod crash;
 /// What the configuration and the command line say.
