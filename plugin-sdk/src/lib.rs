@@ -43,7 +43,7 @@
 //!   `T` names, the faster the call. Borrow text as `#[serde(borrow)] Cow<'a, str>`: a plain `&str`
 //!   refuses strings that are written with escapes.
 //! - The second is a [`Context<C>`] and may be left out. `C` is the plugin's config for this webhook, a type
-//!   with the attribute [`config`](macro@config), by which the gateway checks configs before they are used; plain
+//!   with the attribute [`config`](macro@crate::config), by which the gateway checks configs before they are used; plain
 //!   `Context` accepts any config and ignores it.
 //! - It returns a [`Verdict`], or a `Result` of one with any error: see [`Failure`] for what `?` does
 //!   to the delivery.
@@ -61,7 +61,6 @@
 //! live for one call: freeing does nothing, except for the last block. A plugin that allocates without
 //! bound in a loop should turn it off.
 
-pub mod config;
 pub mod event;
 pub mod failure;
 pub mod json;
@@ -70,6 +69,7 @@ pub mod testing;
 pub mod verdict;
 
 mod mismatch;
+mod schema;
 mod transform;
 
 #[cfg(any(test, all(target_arch = "wasm32", not(target_feature = "atomics"), feature = "arena")))]
@@ -79,6 +79,8 @@ mod arena;
 #[cfg(target_arch = "wasm32")]
 pub mod __guest;
 
+#[doc(hidden)]
+pub use schema::text_of as __config_schema;
 #[doc(hidden)]
 pub use transform::call as __call;
 
@@ -96,10 +98,10 @@ struct Readme;
 #[doc = include_str!("../../README.md")]
 struct ProjectReadme;
 
-pub use config::Config;
 pub use event::{AnyConfig, Context, Event};
 pub use failure::{Failure, OrInvalid, Result};
 pub use hookmill_plugin_macros::{config, transform};
+pub use schema::{Config, schema_of};
 pub use schemars;
 pub use serde;
 pub use transform::{IntoVerdict, Transform};

@@ -41,7 +41,7 @@ pub(crate) fn config(arguments: &TokenStream, item: &TokenStream) -> Result<Toke
         #bounds Self: ::hookmill_plugin::schemars::JsonSchema
         {
             fn schema() -> ::core::option::Option<::hookmill_plugin::schemars::Schema> {
-                ::core::option::Option::Some(::hookmill_plugin::config::schema_of::<Self>())
+                ::core::option::Option::Some(::hookmill_plugin::schema_of::<Self>())
             }
         }
     })

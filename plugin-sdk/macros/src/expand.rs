@@ -87,7 +87,7 @@ fn config_schema(function: &ItemFn) -> TokenStream {
     let generics = &function.sig.generics;
     let bounds = &generics.where_clause;
     // Stands where the type does, so that a complaint about it points there.
-    let text_of = quote_spanned!(context.span()=> ::hookmill_plugin::config::text_of::<#context>());
+    let text_of = quote_spanned!(context.span()=> ::hookmill_plugin::__config_schema::<#context>());
     quote! {
         {
             fn config_schema #generics() -> ::core::option::Option<::std::string::String>
@@ -145,11 +145,11 @@ mod tests {
         );
         let expanded = expand(&with).to_string();
         assert!(expanded.contains("fn config_schema < 'a >"), "{expanded}");
-        assert!(expanded.contains("text_of :: < Context < C < 'a > > >"), "{expanded}");
+        assert!(expanded.contains("__config_schema :: < Context < C < 'a > > >"), "{expanded}");
         let without: ItemFn = parse_quote!(
             fn f(event: Event) -> Verdict {}
         );
-        assert!(!expand(&without).to_string().contains("text_of"));
+        assert!(!expand(&without).to_string().contains("__config_schema"));
     }
 
     #[test]

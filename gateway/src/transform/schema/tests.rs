@@ -272,7 +272,7 @@ fn the_most_that_is_allowed_is_compiled_and_checked_on_a_small_stack() {
         nested(60, |inner| json!({ "items": inner })),
         nested(30, |inner| json!({ "not": { "not": inner } })),
         chain(60, |next| json!({ "items": { "allOf": [next] } })),
-        chain(9, |next| json!({ "oneOf": [next, { "allOf": [next] }] })),
+        chain(7, |next| json!({ "oneOf": [next, { "allOf": [next] }] })),
         json!({ "properties": { "a": nested(50, |inner| json!({ "anyOf": [inner] })) },
             "items": { "$ref": "#" } }),
     ] {

@@ -7,7 +7,7 @@ use crate::event::{AnyConfig, Context};
 
 /// A type that a plugin's config is read into.
 ///
-/// The attribute [`config`](crate::config) implements it, and describes the type by a JSON Schema. The gateway
+/// The attribute [`config`](macro@crate::config) implements it, and describes the type by a JSON Schema. The gateway
 /// checks every webhook's config by that schema when it starts, when the configuration changes, and when
 /// the plugin is replaced; so a mistake is refused where it is made, and not found at the first event.
 ///
@@ -65,7 +65,7 @@ impl Config for serde_json::Value {}
 /// The JSON Schema (2020-12) of a type, as the gateway takes it.
 ///
 /// ```
-/// use hookmill_plugin::config;
+/// use hookmill_plugin::{config, schema_of};
 ///
 /// /// When an order is large.
 /// #[config]
@@ -74,7 +74,7 @@ impl Config for serde_json::Value {}
 ///     at: u64,
 /// }
 ///
-/// let schema = config::schema_of::<Limit>();
+/// let schema = schema_of::<Limit>();
 /// let schema = schema.as_value();
 /// assert_eq!(schema["description"], "When an order is large.");
 /// assert_eq!(schema["properties"]["at"]["description"], "In the currency's hundredth.");
