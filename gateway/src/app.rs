@@ -15,7 +15,7 @@ use crate::pipeline::{self, Pipeline};
 use crate::record::{SqliteStore, Store};
 use crate::reload::{self, Declared, Reloader};
 use crate::shutdown::{self, Drain};
-use crate::snapshot::{Current, MissingPlugin, PluginSet, Snapshot, Version};
+use crate::snapshot::{Current, Misconfigured, MissingPlugin, PluginSet, Snapshot, Version};
 use crate::transform::Runtime;
 use crate::{admin, ingest, server, telemetry};
 
@@ -182,5 +182,7 @@ pub async fn check(path: &Path, environment: &Environment) -> Result<Report, App
             Version::Pinned(_) => format!("webhook {webhook}: {reason}"),
         });
     }
+    let misconfigured = current.load().misconfigured();
+    report.problems.extend(misconfigured.iter().flat_map(Misconfigured::lines));
     Ok(report)
 }

@@ -290,6 +290,8 @@ failure_kinds! {
     BlockedAddress = "blocked_address", Configuration;
     /// The webhook's plugin is not loaded.
     PluginMissing = "plugin_missing", Configuration;
+    /// The webhook's config does not fit the plugin's schema.
+    PluginConfig = "plugin_config", Configuration;
     /// The webhook is no longer declared.
     WebhookMissing = "webhook_missing", Configuration;
     /// The plugin trapped or panicked.

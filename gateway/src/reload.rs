@@ -6,10 +6,12 @@
 //! that it works too.
 //!
 //! `watch` says when to look; `scan` looks, with `folder` and `stamp`; `entry` decides what to do about each
-//! name; `loading` does it, for several at once. `versions` keeps earlier versions in the `archive` and loads
+//! name; `loading` does it, for several at once; `decide` lets take effect what `agree` finds to fit. `versions` keeps earlier versions in the `archive` and loads
 //! those that chains name; `rollback` puts one back into the folder.
 
+mod agree;
 mod archive;
+mod decide;
 mod declared;
 mod entry;
 mod folder;
@@ -27,12 +29,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::entry::Entry;
+use self::decide::Undecided;
+use self::entry::{Entry, Waiting};
 use self::loading::{Done, Loaded, Loads, Outcome};
 use self::versions::Versions;
-use crate::snapshot::{
-    Current, PluginKey, PluginStatus, Rejection, Shelf, Snapshot, TenantDefinition,
-};
+use crate::snapshot::{Current, Pin, PluginKey, PluginStatus, Rejection, Shelf};
 use crate::transform::{Plugin, Runtime};
 
 pub use self::archive::Archive;
@@ -69,6 +70,7 @@ pub struct Reloader {
     entries: BTreeMap<PluginKey, Entry>,
     loads: Loads,
     versions: Versions,
+    undecided: Undecided,
     /// What is wrong with the folder itself, so that each is said once.
     wrong: BTreeMap<PathBuf, String>,
     /// The folders that plugins can be in.
@@ -100,6 +102,7 @@ impl Reloader {
             entries: BTreeMap::new(),
             loads: Loads::new(),
             versions,
+            undecided: Undecided::default(),
             wrong: BTreeMap::new(),
             folders,
             changed: BTreeSet::new(),
@@ -161,7 +164,7 @@ impl Reloader {
         }
     }
 
-    /// Takes what came of a load: from now on the new plugin runs, or the old one goes on.
+    /// Takes what came of a load: the new plugin is to run, or the old one goes on.
     fn take_one(&mut self, done: Done) {
         let Done { id, key, began, outcome } = done;
         let Some(entry) = self.entries.get_mut(&key) else {
@@ -183,60 +186,46 @@ impl Reloader {
                 let Loaded { hashes, mut plugin, content } = *loaded;
                 self.versions.continue_meter(&key, &mut plugin);
                 let plugin = Arc::new(plugin);
-                let replaced = entry.load(hashes, Arc::clone(&plugin));
-                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let version = plugin.version().short();
-                let replaced_version = replaced.as_ref().map(|old| old.version().short());
-                tracing::info!(plugin = %key, version, replaced = replaced_version, took_ms, "plugin loaded");
-                self.versions.replaced(key, replaced, plugin, content);
+                entry.wait(Waiting { plugin, hashes, content, took: began.elapsed() });
             }
         }
     }
 
-    /// Swaps the snapshot if anything has changed, and sees to the versions that are not the latest.
+    /// Lets take effect what has come in, and sees to the versions that are not the latest.
     async fn settle(&mut self, current: &Current) {
         // What is new runs at once. Keeping it takes its time.
-        self.publish(current);
+        self.decide(current).await;
         self.changed.extend(self.versions.keep().await);
-        self.hold(&current.load()).await;
-        self.publish(current);
+        self.hold(current).await;
+        self.decide(current).await;
     }
 
-    /// Lets these declarations take effect, with the versions that they name.
-    async fn declare(&mut self, tenants: Vec<TenantDefinition>, current: &Current) {
-        let declared = current.load().with_tenants(tenants);
-        self.hold(&declared).await;
-        let changed = std::mem::take(&mut self.changed);
-        current.store(self.with_shelves(&declared, changed));
-    }
-
-    /// Loads the versions that this snapshot's chains name, and forgets those that nothing needs any more.
-    async fn hold(&mut self, snapshot: &Snapshot) {
+    /// Loads the versions that chains name, or would by what is declared and waits, and forgets those that
+    /// nothing needs any more.
+    async fn hold(&mut self, current: &Current) {
+        let snapshot = current.load();
+        let undecided = self.undecided.declared.as_deref().unwrap_or_default();
+        let pins = snapshot.pins().cloned().chain(Pin::of(undecided)).collect();
         let entries = &self.entries;
         let active = |key: &PluginKey| entries.get(key)?.loaded().cloned();
-        self.changed.extend(self.versions.settle(snapshot, &self.runtime, active).await);
+        let changed = self.versions.settle(snapshot.plugins(), pins, &self.runtime, active);
+        self.changed.extend(changed.await);
     }
 
-    /// Swaps the snapshot if anything has changed.
-    fn publish(&mut self, current: &Current) {
-        let changed = std::mem::take(&mut self.changed);
-        if !changed.is_empty() {
-            current.store(self.with_shelves(&current.load(), changed));
-        }
-    }
-
-    /// The snapshot with these plugins as they are now.
-    fn with_shelves(&self, snapshot: &Snapshot, keys: BTreeSet<PluginKey>) -> Snapshot {
-        let shelves = keys.into_iter().map(|key| {
-            let shelf = self.shelf(&key);
-            (key, shelf)
-        });
-        snapshot.with_plugins(snapshot.plugins().with(shelves))
+    /// These plugins as they are now.
+    fn shelves(&self, keys: &BTreeSet<PluginKey>) -> impl Iterator<Item = (PluginKey, Shelf)> {
+        keys.iter().map(|key| (key.clone(), self.shelf(key)))
     }
 
     fn shelf(&self, key: &PluginKey) -> Shelf {
         let entry = self.entries.get(key);
         let status = entry.map_or_else(PluginStatus::default, Entry::status);
         self.versions.shelf(key, entry.and_then(Entry::loaded), status)
+    }
+
+    /// The bytes of what waits to take effect.
+    fn waiting_bytes(&self) -> usize {
+        let waiting = self.entries.values().filter_map(Entry::waiting);
+        waiting.map(|waiting| waiting.content.wasm.len()).sum()
     }
 }

@@ -3,6 +3,7 @@
 //! Whoever starts work takes the current snapshot and keeps it to the end, so an event never sees half
 //! of a change.
 
+mod configs;
 mod definition;
 mod link;
 mod plugins;
@@ -20,7 +21,9 @@ use crate::digest::Digest;
 use crate::event::{EventId, EventType};
 use crate::route::Index;
 use crate::transform::{Secrets, Step};
+use configs::{Checked, Use};
 
+pub use self::configs::Misconfigured;
 pub use self::definition::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
 pub use self::link::{Link, MissingPlugin, Pin};
 pub use self::plugins::{PluginKey, PluginSet};
@@ -33,6 +36,8 @@ pub use self::version::{Canary, Share, Version};
 pub struct Snapshot {
     declared: Arc<Declared>,
     plugins: PluginSet,
+    /// Of every config that is declared, with the plugins as they are.
+    checked: Arc<Checked>,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +45,7 @@ struct Declared {
     keys: HashMap<KeyHash, Arc<Tenant>>,
     webhooks: HashMap<WebhookId, Arc<Webhook>>,
     pins: BTreeSet<Pin>,
+    uses: Vec<Use>,
 }
 
 impl Declared {
@@ -47,7 +53,7 @@ impl Declared {
         let mut declared = Self::default();
         for definition in tenants {
             let keys = definition.keys.clone();
-            let tenant = Arc::new(compile(definition));
+            let tenant = Arc::new(compile(definition, &mut declared.uses));
             for webhook in &tenant.webhooks {
                 declared.webhooks.insert(webhook.id.clone(), Arc::clone(webhook));
                 declared.pins.extend(webhook.pins());
@@ -116,19 +122,25 @@ impl Snapshot {
     /// Compiles what is declared, with these plugins.
     #[must_use]
     pub fn new(tenants: Vec<TenantDefinition>, plugins: PluginSet) -> Self {
-        Self { declared: Arc::new(Declared::compile(tenants)), plugins }
+        Self::checked(Arc::new(Declared::compile(tenants)), plugins, &Checked::default())
     }
 
     /// The same plugins with other declarations.
     #[must_use]
     pub fn with_tenants(&self, tenants: Vec<TenantDefinition>) -> Self {
-        Self::new(tenants, self.plugins.clone())
+        let declared = Arc::new(Declared::compile(tenants));
+        Self::checked(declared, self.plugins.clone(), &self.checked)
     }
 
     /// The same declarations with other plugins.
     #[must_use]
     pub fn with_plugins(&self, plugins: PluginSet) -> Self {
-        Self { declared: Arc::clone(&self.declared), plugins }
+        Self::checked(Arc::clone(&self.declared), plugins, &self.checked)
+    }
+
+    fn checked(declared: Arc<Declared>, plugins: PluginSet, before: &Checked) -> Self {
+        let checked = Arc::new(Checked::of(&declared.uses, &plugins, before));
+        Self { declared, plugins, checked }
     }
 
     /// The plugins.
@@ -173,7 +185,7 @@ impl Snapshot {
     /// A webhook's chain with the plugins as they are now, for this event.
     ///
     /// # Errors
-    /// When a plugin is not loaded, or not the version that the chain names.
+    /// When a plugin is not loaded, or not the version that the chain names, or its config does not fit it.
     pub fn chain(&self, webhook: &Webhook, event: &EventId) -> Result<Vec<Step>, Failure> {
         let step = |link: &Link| {
             let version = link.version_for(event, &webhook.id);
@@ -181,6 +193,10 @@ impl Snapshot {
                 .plugins
                 .choose(&webhook.tenant, &link.name, version)
                 .map_err(|reason| Failure::new(FailureKind::PluginMissing, reason))?;
+            if let Some(misfits) = self.checked.misfits(plugin, &link.config) {
+                let message = format!("{}: {misfits}", link.name);
+                return Err(Failure::new(FailureKind::PluginConfig, message));
+            }
             Ok(Step { plugin: Arc::clone(plugin), config: Arc::clone(&link.config) })
         };
         webhook.chain.iter().map(step).collect()
@@ -189,6 +205,18 @@ impl Snapshot {
     /// The versions that chains name by their hashes.
     pub fn pins(&self) -> impl Iterator<Item = &Pin> {
         self.declared.pins.iter()
+    }
+
+    /// The uses of plugins whose configs do not fit, in the order of declaration.
+    #[must_use]
+    pub fn misconfigured(&self) -> Vec<Misconfigured> {
+        self.checked.misconfigured(&self.declared.uses, &self.plugins)
+    }
+
+    /// Whether a use works here that does not with other plugins and the same declarations.
+    #[must_use]
+    pub fn works(&self, elsewhere: &Misconfigured) -> bool {
+        self.checked.works(&self.declared.uses, &self.plugins, elsewhere)
     }
 
     /// The plugins that chains name and that cannot be run.
@@ -214,15 +242,28 @@ impl Snapshot {
     }
 }
 
-fn compile(definition: TenantDefinition) -> Tenant {
+/// Makes a tenant of what is declared, and adds its uses of plugins to all others.
+fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
     let name: Arc<str> = definition.name.into();
+    let mut declare = |webhook: Option<&String>, plugins: &[PluginUse]| -> Vec<Link> {
+        let links: Vec<_> = plugins.iter().map(Link::new).collect();
+        uses.extend(links.iter().zip(plugins).map(|(link, plugin)| Use {
+            tenant: Arc::clone(&name),
+            webhook: webhook.cloned(),
+            link: link.clone(),
+            place: plugin.place.clone(),
+        }));
+        links
+    };
+    let of_tenant = declare(None, &definition.plugins);
     let mut index = Index::default();
     let mut webhooks = Vec::with_capacity(definition.webhooks.len());
     for webhook in definition.webhooks {
         if webhook.active {
             webhook.event_types.iter().for_each(|glob| index.insert(glob, webhooks.len()));
         }
-        let chain = definition.plugins.iter().chain(&webhook.plugins).map(Link::new).collect();
+        let own = declare(Some(&webhook.name), &webhook.plugins);
+        let chain = of_tenant.iter().cloned().chain(own).collect();
         let id = Digest::of_parts(&[name.as_bytes(), webhook.name.as_bytes()]).short();
         webhooks.push(Arc::new(Webhook {
             id: WebhookId(format!("wh_{id}").into()),

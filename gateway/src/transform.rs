@@ -2,7 +2,8 @@
 //!
 //! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `compile` does so in child
 //! processes, and `cache` keeps what they made; `call` runs one call under its limits; `host` is what a call may
-//! ask for beyond that; `output` checks what came back; `chain` strings calls together; `meter` counts them.
+//! ask for beyond that; `output` checks what came back; `chain` strings calls together; `meter` counts them;
+//! `schema` checks configs.
 
 mod cache;
 mod call;
@@ -14,11 +15,13 @@ mod limits;
 mod load;
 mod meter;
 mod output;
+mod schema;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::schema::ConfigSchema;
 use crate::digest::Digest;
 
 pub use self::chain::{Failed, Outcome, Recipient, Step, run};
@@ -31,6 +34,7 @@ pub use self::host::{
 pub use self::limits::Limits;
 pub use self::load::LoadError;
 pub use self::meter::{Meter, Reading};
+pub use self::schema::Misfits;
 
 /// How plugins are run.
 #[derive(Debug, Clone)]
@@ -73,6 +77,7 @@ pub struct Plugin {
     instance: contract::PluginPre<call::State>,
     /// Keeps the code that it runs from in the cache.
     _compiled: Option<cache::Hold>,
+    config_schema: Option<ConfigSchema>,
 }
 
 impl Plugin {
@@ -98,6 +103,14 @@ impl Plugin {
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// Checks a config, as JSON text, by the plugin's schema; without one, any will do.
+    ///
+    /// # Errors
+    /// What of it does not fit.
+    pub fn check_config(&self, config: &str) -> Result<(), Misfits> {
+        self.config_schema.as_ref().map_or(Ok(()), |schema| schema.check(config))
     }
 
     /// What one call may use.

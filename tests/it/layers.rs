@@ -67,6 +67,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("wasmtime", &["transform"]),
     ("wasmparser", &["transform"]),
     ("wit_component", &["transform"]),
+    ("jsonschema", &["transform"]),
     ("hmac", &["sign"]),
     ("sha2", &["sign", "digest"]),
     ("base64", &["sign"]),

@@ -26,6 +26,8 @@ mod reload_files;
 mod compiling;
 /// Versions of plugins: kept, pinned, rolled back, tried on a share of the events.
 mod versions;
+/// Configs that do not fit the schemas of their plugins.
+mod configs;
 /// Processes that are killed or told to stop.
 mod crash;
 /// What the configuration and the command line say.

@@ -136,6 +136,12 @@ impl Gateway {
     pub async fn start(self) -> Running {
         let path = self.configuration_file();
         std::fs::write(&path, self.configuration()).unwrap();
+        self.resume().await
+    }
+
+    /// Starts it again with the configuration file as it was left.
+    pub async fn resume(self) -> Running {
+        let path = self.configuration_file();
         let (child, url) = spawn(&self.binary, &path, &self.log()).await;
         Running { gateway: self, client: client(), child, url }
     }

@@ -21,7 +21,7 @@ mod gateway;
 mod receiver;
 mod webhook;
 
-pub use files::{Plugins, slow_to_compile, stamped, wasm, workspace};
+pub use files::{Plugins, described, slow_to_compile, stamped, wasm, workspace};
 pub use gateway::{Answer, Gateway, Running, binary, eventually};
 pub use receiver::{Received, Receiver, Reply, SECRET};
 pub use webhook::Webhook;

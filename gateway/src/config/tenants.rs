@@ -26,6 +26,9 @@ use crate::snapshot::{
 /// The most retries of a schedule.
 const MAX_RETRIES: usize = 100;
 
+/// The config of a plugin that was given none.
+const NO_CONFIG: &str = "{}";
+
 const BODY_FORMS: &[(&str, BodyForm)] = &[
     ("envelope", BodyForm::Envelope),
     ("data", BodyForm::Data),
@@ -201,10 +204,15 @@ fn plugins(section: &mut Section<'_>) -> Vec<PluginUse> {
 }
 
 fn plugin(item: Item<'_>) -> Option<PluginUse> {
-    let config = "{}".to_owned();
     if item.text().is_some() {
-        let (name, _) = item.read(name)?;
-        return Some(PluginUse { name, version: Version::Latest, canary: None, config });
+        let (name, place) = item.read(name)?;
+        return Some(PluginUse {
+            name,
+            version: Version::Latest,
+            canary: None,
+            config: NO_CONFIG.to_owned(),
+            place: place.line(),
+        });
     }
     if !item.is_table() {
         return item.refuse(|node| wrong(node, "a name or a table"));
@@ -213,8 +221,9 @@ fn plugin(item: Item<'_>) -> Option<PluginUse> {
         let name = section.required("name", "\"redact\"", name);
         let version = section.optional("version", parsed(Version::parse)).unwrap_or_default();
         let canary = canary(section, &version);
-        let config = section.optional("config", json_text).unwrap_or(config);
-        Some(PluginUse { name: name?.0, version, canary, config })
+        let config = section.optional("config", json_text);
+        let config = config.unwrap_or_else(|| NO_CONFIG.to_owned());
+        Some(PluginUse { name: name?.0, version, canary, config, place: section.place.line() })
     })?
 }
 

@@ -17,6 +17,9 @@ const RESTLESS_WAIT: Duration = Duration::from_secs(2);
 /// How often a scan says what it waits for.
 const SLOW: Duration = Duration::from_secs(5);
 
+/// The bytes of plugins that may wait for each other.
+const MAX_WAITING_BYTES: usize = 256 << 20;
+
 /// The most names that one message lists.
 const MAX_NAMES: usize = 10;
 
@@ -50,7 +53,10 @@ impl Reloader {
             tokio::select! {
                 ended = self.loads.next() => {
                     self.take(ended);
-                    self.changed.extend(self.versions.keep().await);
+                    // What is there at the start takes effect together, unless it would fill the memory.
+                    if self.waiting_bytes() > MAX_WAITING_BYTES {
+                        self.settle(current).await;
+                    }
                 }
                 () = tokio::time::sleep_until(next_look.min(deadline).min(next_word)) => {}
             }

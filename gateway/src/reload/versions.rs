@@ -7,7 +7,7 @@ use super::archive::Archive;
 use super::folder::Content;
 use super::loading::{NoPlugin, plugin};
 use crate::digest::Digest;
-use crate::snapshot::{KeptVersion, Pin, PluginKey, PluginStatus, Shelf, Snapshot};
+use crate::snapshot::{KeptVersion, Pin, PluginKey, PluginSet, PluginStatus, Shelf};
 use crate::transform::{Grants, Meter, Plugin, Runtime};
 
 /// Knows the versions of each plugin but for the one in the folder.
@@ -154,16 +154,16 @@ impl Versions {
         }
     }
 
-    /// Loads what this snapshot's chains name, and forgets what nothing needs any more; `active` gives the
-    /// latest version of a plugin. Gives the plugins that have changed by it.
+    /// Loads what chains pin, and forgets what nothing needs any more; `active` gives the latest version of a
+    /// plugin. Gives the plugins that have changed by it.
     pub(super) async fn settle(
         &mut self,
-        snapshot: &Snapshot,
+        plugins: &PluginSet,
+        pins: Vec<Pin>,
         runtime: &Runtime,
         active: impl Fn(&PluginKey) -> Option<Arc<Plugin>>,
     ) -> Vec<PluginKey> {
-        self.pins = snapshot.pins().cloned().collect();
-        let plugins = snapshot.plugins();
+        self.pins = pins;
         let locate = |pin: &Pin| plugins.locate(&pin.tenant, &pin.name, &pin.prefix);
         let mut wanted: BTreeMap<PluginKey, BTreeSet<Digest>> = BTreeMap::new();
         for (key, version) in self.pins.iter().filter_map(locate) {

@@ -55,7 +55,9 @@ async fn watch(mut reloader: Reloader, mut declared: Declared, current: Current)
             }
             () = configuration_pace.due() => {
                 configuration.follow([declared.folder()]);
-                declared.scan(&mut reloader, &current).await;
+                if let Some(tenants) = declared.scan(settle).await {
+                    reloader.declare(tenants, &current).await;
+                }
                 configuration_pace.looked(Instant::now() + poll, settle);
             }
         }

@@ -88,6 +88,8 @@ pub struct PluginUse {
     pub canary: Option<Canary>,
     /// Its config for this chain: JSON text.
     pub config: String,
+    /// Where it was declared, such as `line 12`.
+    pub place: String,
 }
 
 impl fmt::Debug for PluginUse {

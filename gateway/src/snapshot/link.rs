@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Canary, PluginUse, Version};
+use super::{Canary, PluginUse, TenantDefinition, Version};
 use crate::delivery::WebhookId;
 use crate::digest::DigestPrefix;
 use crate::event::EventId;
 
 /// A plugin in a webhook's chain.
+#[derive(Clone)]
 pub struct Link {
     /// The plugin's name.
     pub name: String,
@@ -74,6 +75,18 @@ pub struct Pin {
     pub name: String,
     /// The first digits of the version's hash.
     pub prefix: DigestPrefix,
+}
+
+impl Pin {
+    /// The versions that these declarations name by their hashes.
+    pub fn of(tenants: &[TenantDefinition]) -> impl Iterator<Item = Self> {
+        tenants.iter().flat_map(|tenant| {
+            let name: Arc<str> = tenant.name.as_str().into();
+            let own = tenant.webhooks.iter().flat_map(|webhook| &webhook.plugins);
+            let links = tenant.plugins.iter().chain(own).map(Link::new);
+            links.flat_map(move |link| link.pins(&name).collect::<Vec<_>>())
+        })
+    }
 }
 
 /// A plugin that a chain names and that cannot be run.

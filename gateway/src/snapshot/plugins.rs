@@ -147,10 +147,37 @@ impl PluginSet {
         set
     }
 
+    /// The same with other latest versions. Those that they replace stay loaded.
+    #[must_use]
+    pub fn with_latest<'a>(
+        &self,
+        plugins: impl IntoIterator<Item = (&'a PluginKey, &'a Arc<Plugin>)>,
+    ) -> Self {
+        let shelves = plugins.into_iter().map(|(key, plugin)| {
+            let by_name = match &key.tenant {
+                Some(tenant) => self.own.get(tenant),
+                None => Some(&self.shared),
+            };
+            let shelf = by_name.and_then(|by_name| by_name.get(&key.name));
+            let mut shelf = shelf.map_or_else(Shelf::default, |shelf| Shelf::clone(shelf));
+            shelf.held.extend(shelf.active.replace(Arc::clone(plugin)));
+            (key.clone(), shelf)
+        });
+        self.with(shelves)
+    }
+
     /// Where a tenant's plugin of this name may be: its own shelf before the one for all.
     fn shelves(&self, tenant: &str, name: &str) -> impl Iterator<Item = &Shelf> {
         let own = self.own.get(tenant).and_then(|own| own.get(name));
         own.into_iter().chain(self.shared.get(name)).map(|shelf| &**shelf)
+    }
+
+    /// What the plugin is known by whose latest version a tenant means by this name.
+    #[must_use]
+    pub fn key(&self, tenant: &Arc<str>, name: &str) -> PluginKey {
+        let own = self.own.get(tenant).and_then(|own| own.get(name));
+        let is_own = own.is_some_and(|own| own.active.is_some());
+        PluginKey { tenant: is_own.then(|| Arc::clone(tenant)), name: name.to_owned() }
     }
 }
 

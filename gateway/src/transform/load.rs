@@ -11,6 +11,7 @@ use wasmtime::component::types::ComponentItem;
 
 use super::cache::Hold;
 use super::host::NotGranted;
+use super::schema::ConfigSchema;
 use super::{
     Capability, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract, host,
 };
@@ -24,9 +25,6 @@ const WORLD_VERSION: &str = "1.0.0";
 
 /// What a plugin has to export.
 const TRANSFORMER: &str = "hookmill:plugin/transformer@1.0.0";
-
-/// The longest schema that a plugin may describe its config with, in bytes.
-const MAX_SCHEMA_BYTES: usize = 64 << 10;
 
 /// The longest reason that is given for a refusal, in bytes: hostile files are quoted in it.
 const MAX_REASON_BYTES: usize = 2 << 10;
@@ -54,6 +52,7 @@ impl Runtime {
         let granted = Granted { plugin: name.to_owned(), grants: Arc::clone(&grants) };
         let instance = self.apart(move || link(&runtime, &component, &granted)).await??;
         let description = describe(self, name, &limits, &grants, &instance).await?;
+        let config_schema = self.config_schema(description.config_schema.clone()).await?;
         Ok(Plugin {
             name: Arc::from(name),
             version,
@@ -64,6 +63,7 @@ impl Runtime {
             meter: Arc::default(),
             runtime: self.clone(),
             instance,
+            config_schema,
             _compiled: compiled.hold,
         })
     }
@@ -91,6 +91,13 @@ impl Runtime {
         let code = self.compiling().compile(self.engine(), bytes).await?;
         let runtime = self.clone();
         self.apart(move || keep(&runtime, version, &code)).await?
+    }
+
+    /// Compiles a plugin's schema, away from the tasks that serve.
+    async fn config_schema(&self, text: Option<String>) -> Result<Option<ConfigSchema>, LoadError> {
+        let compile = move || text.map(|text| ConfigSchema::compile(&text)).transpose();
+        let compiled = self.apart(compile).await?;
+        compiled.map_err(|reason| LoadError::new(format!("its config schema {reason}")))
     }
 
     /// As [`Runtime::aside`], with a panic as a refusal.
@@ -243,10 +250,6 @@ async fn describe(
         ))
     })?;
     check_capabilities(name, &described.capabilities, grants)?;
-    if described.config_schema.as_ref().is_some_and(|schema| schema.len() > MAX_SCHEMA_BYTES) {
-        let reason = format!("its config schema is over {MAX_SCHEMA_BYTES} bytes");
-        return Err(LoadError::new(reason));
-    }
     Ok(Description {
         name: described.name,
         version: described.version,
