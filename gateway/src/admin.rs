@@ -1,4 +1,7 @@
-//! What can be asked of a running gateway: an event with all that became of it, and the probes.
+//! What can be asked of a running gateway: an event with all that became of it, what is held to be tried, and
+//! the probes.
+
+mod breakers;
 
 use std::sync::Arc;
 
@@ -7,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Response, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -15,6 +18,7 @@ use serde_json::value::RawValue;
 use crate::access::authenticate;
 use crate::delivery::Attempt;
 use crate::event::EventId;
+use crate::pipeline::Pipeline;
 use crate::problem::Problem;
 use crate::record::{DeliveryRecord, EventRecord, Store, StoreError};
 use crate::shutdown::Drain;
@@ -23,16 +27,18 @@ use crate::snapshot::{Current, Snapshot};
 struct Admin {
     current: Current,
     store: Arc<dyn Store>,
+    pipeline: Pipeline,
     drain: Drain,
 }
 
-/// `GET /v1/events/{id}`, `/healthz` and `/readyz`.
-pub fn routes(current: Current, store: Arc<dyn Store>, drain: Drain) -> Router {
+/// `GET /v1/events/{id}`, `POST /v1/plugins/{name}/reset`, `/healthz` and `/readyz`.
+pub fn routes(current: Current, store: Arc<dyn Store>, pipeline: Pipeline, drain: Drain) -> Router {
     Router::new()
         .route("/v1/events/{id}", get(event))
+        .route("/v1/plugins/{name}/reset", post(breakers::reset))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(Arc::new(Admin { current, store, drain }))
+        .with_state(Arc::new(Admin { current, store, pipeline, drain }))
 }
 
 /// Ready: the store answers, and no shutdown has begun.
@@ -60,8 +66,11 @@ async fn event(
     let parsed = EventId::parse(&id).map_err(|_| missing())?;
     let found = admin.store.event(Arc::clone(tenant.name()), parsed).await.map_err(unavailable)?;
     let record = found.ok_or_else(missing)?;
-    let body = serde_json::to_vec(&EventView::new(&record, &admin.current.load()))
-        .map_err(|error| unavailable(StoreError::new(error)))?;
+    json(&EventView::new(&record, &admin.current.load()))
+}
+
+fn json(answer: &impl Serialize) -> Result<Response<Body>, Problem> {
+    let body = serde_json::to_vec(answer).map_err(|error| unavailable(StoreError::new(error)))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 

@@ -10,14 +10,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::delivery::{Failure, FailureKind, WebhookId};
 use crate::digest::Digest;
 use crate::event::EventType;
 use crate::route::Index;
-use crate::transform::Step;
+use crate::transform::{Failed, Step};
 
-pub use self::definition::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
+pub use self::definition::{
+    BodyForm, KeyHash, OnPluginFailure, PluginUse, TenantDefinition, WebhookDefinition,
+};
 pub use self::plugins::{PluginKey, PluginSet};
 
 /// Tenants, webhooks and plugins at one moment.
@@ -63,6 +66,12 @@ impl Tenant {
         &self.name
     }
 
+    /// All of its webhooks, in the order they were declared.
+    #[must_use]
+    pub fn webhooks(&self) -> &[Arc<Webhook>] {
+        &self.webhooks
+    }
+
     /// The webhooks that get events of this type, in the order they were declared.
     pub fn route(&self, event_type: &EventType) -> impl Iterator<Item = &Arc<Webhook>> {
         self.index.find(event_type).into_iter().filter_map(|target| self.webhooks.get(target))
@@ -80,6 +89,14 @@ pub struct Webhook {
     pub definition: WebhookDefinition,
     /// The tenant's plugins and then the webhook's own, each with its config.
     chain: Vec<(String, Arc<str>)>,
+}
+
+impl Webhook {
+    /// Whether its chain names this plugin.
+    #[must_use]
+    pub fn uses(&self, plugin: &str) -> bool {
+        self.chain.iter().any(|(name, _)| name == plugin)
+    }
 }
 
 impl Snapshot {
@@ -139,15 +156,34 @@ impl Snapshot {
     ///
     /// # Errors
     /// When a plugin is not loaded.
-    pub fn chain(&self, webhook: &Webhook) -> Result<Vec<Step>, Failure> {
+    pub fn chain(&self, webhook: &Webhook) -> Result<Vec<Step>, Box<Failed>> {
         let step = |(name, config): &(String, Arc<str>)| {
             let plugin = self.plugins.find(&webhook.tenant, name).ok_or_else(|| {
                 let message = format!("the plugin `{name}` is not loaded");
-                Failure::new(FailureKind::PluginMissing, message)
+                let failure = Failure::new(FailureKind::PluginMissing, message);
+                Box::new(Failed { plugin: name.as_str().into(), failure })
             })?;
             Ok(Step { plugin: Arc::clone(plugin), config: Arc::clone(config) })
         };
         webhook.chain.iter().map(step).collect()
+    }
+
+    /// The hash of all that decides how a webhook's plugins fare: their versions, configs and limits, what
+    /// they see of the webhook, and what follows when they fail. When it changes, what failed may work.
+    #[must_use]
+    pub fn chain_digest(&self, webhook: &Webhook) -> Digest {
+        let definition = &webhook.definition;
+        let mut parts = vec![
+            format!("{:?}", definition.on_plugin_failure),
+            format!("{:?}", (&definition.name, &definition.metadata)),
+        ];
+        for (name, config) in &webhook.chain {
+            let plugin = self.plugins.find(&webhook.tenant, name);
+            let runs = plugin.map(|plugin| (plugin.label(), plugin.limits()));
+            parts.push(format!("{:?}", (name, config, runs)));
+        }
+        let parts: Vec<_> = parts.iter().map(String::as_bytes).collect();
+        Digest::of_parts(&parts)
     }
 
     /// The plugins that chains name and that are not loaded, each with a webhook that names it.
@@ -195,23 +231,35 @@ fn compile(definition: TenantDefinition) -> Tenant {
 
 /// The current snapshot. Cheap to clone; all clones see the same one.
 #[derive(Debug, Clone)]
-pub struct Current(Arc<ArcSwap<Snapshot>>);
+pub struct Current {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// How often it was replaced.
+    replaced: watch::Sender<u64>,
+}
 
 impl Current {
     /// Begins with this snapshot.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(snapshot)))
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        Self { snapshot, replaced: watch::Sender::new(0) }
     }
 
     /// The snapshot as of now.
     #[must_use]
     pub fn load(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.snapshot.load_full()
     }
 
     /// Replaces it. What is under way keeps the one that it has.
     pub fn store(&self, snapshot: Snapshot) {
-        self.0.store(Arc::new(snapshot));
+        self.snapshot.store(Arc::new(snapshot));
+        self.replaced.send_modify(|times| *times += 1);
+    }
+
+    /// Counts how often it was replaced. Whoever sees a count sees a snapshot at least that new.
+    #[must_use]
+    pub fn replacements(&self) -> watch::Receiver<u64> {
+        self.replaced.subscribe()
     }
 }

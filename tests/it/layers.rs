@@ -26,7 +26,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("problem", &[]),
     ("access", &["problem", "snapshot"]),
     ("ingest", &["problem", "access", "pipeline", "record", "snapshot"]),
-    ("admin", &["problem", "access", "record", "snapshot"]),
+    ("admin", &["problem", "access", "pipeline", "record", "snapshot"]),
     ("server", &["problem"]),
     (
         "config",

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Update};
-use super::accept;
+use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Taken, Update, Which};
 use super::write::{self, Chains};
+use super::{accept, hold};
 use crate::delivery::{DeliveryId, WebhookId};
 
 /// Commands in one commit at most: bounds how long the first of them waits for the last.
@@ -31,6 +31,8 @@ pub(super) enum Command {
     Record(Update, Reply<()>),
     Release(Vec<DeliveryId>, Reply<()>),
     Claim { now: Timestamp, limit: usize, except: Vec<WebhookId>, reply: Reply<Claimed> },
+    TakeHeld(WebhookId, Which, Reply<Taken>),
+    Lift(WebhookId, Reply<()>),
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -114,6 +116,7 @@ fn answer(group: &mut Vec<Command>, committed: Result<Vec<Outcome>, StoreError>)
 enum Outcome {
     Accepted(Accepted),
     Claimed(Claimed),
+    Taken(Taken),
     Done,
 }
 
@@ -154,6 +157,10 @@ impl Command {
             Self::Claim { now, limit, except, .. } => {
                 write::claim(connection, *now, *limit, except).map(Outcome::Claimed)
             }
+            Self::TakeHeld(webhook, which, _) => {
+                hold::take(connection, webhook, *which).map(Outcome::Taken)
+            }
+            Self::Lift(webhook, _) => hold::lift(connection, webhook).map(|()| Outcome::Done),
         }
     }
 
@@ -166,7 +173,13 @@ impl Command {
             (Self::Claim { reply, .. }, Outcome::Claimed(claimed)) => {
                 drop(reply.send(Ok(claimed)));
             }
-            (Self::Record(_, reply) | Self::Release(_, reply), Outcome::Done) => {
+            (Self::TakeHeld(.., reply), Outcome::Taken(taken)) => {
+                drop(reply.send(Ok(taken)));
+            }
+            (
+                Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply),
+                Outcome::Done,
+            ) => {
                 drop(reply.send(Ok(())));
             }
             (command, _) => {
@@ -179,7 +192,8 @@ impl Command {
         match self {
             Self::Accept(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::Record(_, reply) | Self::Release(_, reply) => {
+            Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
+            Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply) => {
                 drop(reply.send(Err(error.clone())))
             }
         }
