@@ -16,6 +16,8 @@ mod delivery;
 mod hostile;
 /// Plugins that misbehave: the typed failure, and that nothing is sent.
 mod containment;
+/// Plugins that keep failing: what is held, and how it is released.
+mod breaker;
 /// Plugins that change on disk while events flow.
 mod reload;
 /// Processes that are killed or told to stop.
