@@ -109,12 +109,11 @@ async fn start(config: Config, declared: Declared, drain: Drain) -> Result<(), A
         current.clone(),
         client,
         drain.clone(),
-    );
-    let routes = ingest::routes(config.ingest, current.clone(), pipeline).merge(admin::routes(
-        current,
-        store,
-        drain.clone(),
-    ));
+    )
+    .await
+    .map_err(app_error)?;
+    let routes = ingest::routes(config.ingest, current.clone(), pipeline.clone())
+        .merge(admin::routes(current, store, pipeline, drain.clone()));
     tokio::spawn(server::run(listener, routes, drain));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     let mut stdout = std::io::stdout().lock();

@@ -144,9 +144,11 @@ fn config(root: &mut Section<'_>) -> Config {
     let shutdown = shutdown(root);
     let telemetry = root.section("log", telemetry);
     let ingest = ingest(root);
-    let (deliver, pipeline) = root.section("delivery", delivery);
-    let (transform, reload) =
-        root.section("plugins", |section| plugins(section, plugins_dir, &data_dir));
+    let (deliver, mut pipeline) = root.section("delivery", delivery);
+    let (transform, reload) = root.section("plugins", |section| {
+        pipeline.breaker = section.section("breaker", breaker);
+        plugins(section, plugins_dir, &data_dir)
+    });
     let around = Surroundings { deliver: &deliver, pipeline: &pipeline };
     let tenants = tenants(root, &around);
     Config {
@@ -229,6 +231,8 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
     };
     let default = pipeline::Config::default();
     let pipeline = pipeline::Config {
+        // Stands with the plugins.
+        breaker: default.breaker,
         max_ready: section
             .optional("max_ready", count(1..=10_000_000))
             .unwrap_or(default.max_ready),
@@ -296,6 +300,18 @@ fn compilation(section: &mut Section<'_>) -> transform::Compilation {
         cache_bytes: section
             .optional("cache_bytes", size(0..=1024 * GIB))
             .unwrap_or(default.cache_bytes),
+    }
+}
+
+fn breaker(section: &mut Section<'_>) -> pipeline::BreakerConfig {
+    let default = pipeline::BreakerConfig::default();
+    pipeline::BreakerConfig {
+        // The deliveries that failed are remembered by their ids.
+        failures: section.optional("failures", count(1..=1_000)).unwrap_or(default.failures),
+        probe: section.optional("probe", duration(10 * MILLISECOND..=DAY)).unwrap_or(default.probe),
+        release_per_second: section
+            .optional("release_per_second", count(1..=100_000))
+            .unwrap_or(default.release_per_second),
     }
 }
 

@@ -26,6 +26,12 @@ impl Digest {
         Self(hasher.finalize().into())
     }
 
+    /// The hash that `as_bytes` gave.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The hash as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

@@ -15,16 +15,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::delivery::{Failure, FailureKind, WebhookId};
 use crate::digest::Digest;
 use crate::event::{EventId, EventType};
 use crate::route::Index;
-use crate::transform::{Secrets, Step};
+use crate::transform::{Failed, Secrets, Step};
 use configs::{Checked, Use};
 
 pub use self::configs::Misconfigured;
-pub use self::definition::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
+pub use self::definition::{
+    BodyForm, KeyHash, OnPluginFailure, PluginUse, TenantDefinition, WebhookDefinition,
+};
 pub use self::link::{Link, MissingPlugin, Pin};
 pub use self::plugins::{PluginKey, PluginSet};
 pub use self::shelf::{KeptVersion, Shelf};
@@ -113,6 +116,12 @@ impl Webhook {
         &self.chain
     }
 
+    /// Whether its chain names this plugin.
+    #[must_use]
+    pub fn uses(&self, plugin: &str) -> bool {
+        self.chain.iter().any(|link| link.name == plugin)
+    }
+
     fn pins(&self) -> impl Iterator<Item = Pin> {
         self.chain.iter().flat_map(|link| link.pins(&self.tenant))
     }
@@ -186,20 +195,45 @@ impl Snapshot {
     ///
     /// # Errors
     /// When a plugin is not loaded, or not the version that the chain names, or its config does not fit it.
-    pub fn chain(&self, webhook: &Webhook, event: &EventId) -> Result<Vec<Step>, Failure> {
+    pub fn chain(&self, webhook: &Webhook, event: &EventId) -> Result<Vec<Step>, Box<Failed>> {
+        let failed = |plugin: &str, kind, message| {
+            Box::new(Failed { plugin: plugin.into(), failure: Failure::new(kind, message) })
+        };
         let step = |link: &Link| {
             let version = link.version_for(event, &webhook.id);
             let plugin = self
                 .plugins
                 .choose(&webhook.tenant, &link.name, version)
-                .map_err(|reason| Failure::new(FailureKind::PluginMissing, reason))?;
+                .map_err(|reason| failed(&link.name, FailureKind::PluginMissing, reason))?;
             if let Some(misfits) = self.checked.misfits(plugin, &link.config) {
                 let message = format!("{}: {misfits}", link.name);
-                return Err(Failure::new(FailureKind::PluginConfig, message));
+                return Err(failed(plugin.label(), FailureKind::PluginConfig, message));
             }
             Ok(Step { plugin: Arc::clone(plugin), config: Arc::clone(&link.config) })
         };
         webhook.chain.iter().map(step).collect()
+    }
+
+    /// The hash of all that decides how a webhook's plugins fare: their versions, configs, limits and grants,
+    /// the secrets, what they see of the webhook, and what follows when they fail. When it changes, what failed may work.
+    #[must_use]
+    pub fn chain_digest(&self, webhook: &Webhook) -> Digest {
+        let definition = &webhook.definition;
+        let mut parts = vec![
+            format!("{:?}", definition.on_plugin_failure),
+            format!("{:?}", (&definition.name, &definition.metadata)),
+            webhook.plugin_secrets.digest().to_string(),
+        ];
+        for link in &webhook.chain {
+            parts.push(format!("{:?}", (&link.name, &link.config, &link.canary)));
+            for version in link.versions() {
+                let plugin = self.plugins.choose(&webhook.tenant, &link.name, version).ok();
+                let runs = plugin.map(|it| (it.label(), it.limits(), it.grants()));
+                parts.push(format!("{runs:?}"));
+            }
+        }
+        let parts: Vec<_> = parts.iter().map(String::as_bytes).collect();
+        Digest::of_parts(&parts)
     }
 
     /// The versions that chains name by their hashes.
@@ -278,23 +312,35 @@ fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
 
 /// The current snapshot. Cheap to clone; all clones see the same one.
 #[derive(Debug, Clone)]
-pub struct Current(Arc<ArcSwap<Snapshot>>);
+pub struct Current {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// How often it was replaced.
+    replaced: watch::Sender<u64>,
+}
 
 impl Current {
     /// Begins with this snapshot.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(snapshot)))
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        Self { snapshot, replaced: watch::Sender::new(0) }
     }
 
     /// The snapshot as of now.
     #[must_use]
     pub fn load(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.snapshot.load_full()
     }
 
     /// Replaces it. What is under way keeps the one that it has.
     pub fn store(&self, snapshot: Snapshot) {
-        self.0.store(Arc::new(snapshot));
+        self.snapshot.store(Arc::new(snapshot));
+        self.replaced.send_modify(|times| *times += 1);
+    }
+
+    /// Counts how often it was replaced. Whoever sees a count sees a snapshot at least that new.
+    #[must_use]
+    pub fn replacements(&self) -> watch::Receiver<u64> {
+        self.replaced.subscribe()
     }
 }

@@ -27,7 +27,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("problem", &[]),
     ("access", &["problem", "snapshot"]),
     ("ingest", &["problem", "access", "pipeline", "record", "snapshot"]),
-    ("admin", &["problem", "access", "transform", "record", "snapshot"]),
+    ("admin", &["problem", "access", "pipeline", "transform", "record", "snapshot"]),
     ("server", &["problem"]),
     (
         "config",

@@ -18,6 +18,8 @@ mod hostile;
 mod containment;
 /// What plugins may do beside transforming.
 mod capabilities;
+/// Plugins that keep failing: what is held, and how it is released.
+mod breaker;
 /// Plugins that change on disk while events flow.
 mod reload;
 /// Plugin files as people, editors and systems write, replace and break them.

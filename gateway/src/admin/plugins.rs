@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Response, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, Response};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Admin, milliseconds};
+use super::{Admin, json, milliseconds};
 use crate::access::authenticate;
 use crate::digest::Digest;
 use crate::problem::Problem;
@@ -46,14 +45,6 @@ pub(super) async fn plugin(
         .remove(&*name)
         .ok_or_else(|| Problem::not_found(format!("there is no plugin with the name {name:?}")))?;
     json(&plugin)
-}
-
-fn json(view: &impl Serialize) -> Result<Response<Body>, Problem> {
-    let body = serde_json::to_vec(view).map_err(|error| {
-        tracing::error!(%error, "a view cannot be written as JSON");
-        Problem::not_ready("the plugins cannot be shown; the gateway's log says why")
-    })?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 #[derive(Serialize)]

@@ -20,7 +20,8 @@ use super::{MAX_CONCURRENCY, deliver, pipeline};
 use crate::route::Glob;
 use crate::sign::Secret;
 use crate::snapshot::{
-    BodyForm, Canary, KeyHash, PluginUse, Share, TenantDefinition, Version, WebhookDefinition,
+    BodyForm, Canary, KeyHash, OnPluginFailure, PluginUse, Share, TenantDefinition, Version,
+    WebhookDefinition,
 };
 
 /// The most retries of a schedule.
@@ -33,6 +34,12 @@ const BODY_FORMS: &[(&str, BodyForm)] = &[
     ("envelope", BodyForm::Envelope),
     ("data", BodyForm::Data),
     ("cloudevent", BodyForm::CloudEvent),
+];
+
+const ON_PLUGIN_FAILURE: &[(&str, OnPluginFailure)] = &[
+    ("retry", OnPluginFailure::Retry),
+    ("drop", OnPluginFailure::Drop),
+    ("dead", OnPluginFailure::Dead),
 ];
 
 /// What webhooks get from the settings that are not theirs alone.
@@ -141,6 +148,7 @@ fn webhook(
     let body = section.optional("body", choice(BODY_FORMS));
     let timeout = section.optional("timeout", duration(MILLISECOND..=HOUR));
     let retry = retry(section);
+    let on_plugin_failure = section.optional("on_plugin_failure", choice(ON_PLUGIN_FAILURE));
     let concurrency = section.optional("concurrency", count(1..=MAX_CONCURRENCY));
     let active = section.optional("active", flag);
     let metadata = section.map("metadata", str::to_owned, |key, item| {
@@ -157,6 +165,7 @@ fn webhook(
         body: body.unwrap_or(BodyForm::Envelope),
         timeout: timeout.unwrap_or(around.deliver.timeout),
         retry,
+        on_plugin_failure: on_plugin_failure.unwrap_or(OnPluginFailure::Retry),
         concurrency: concurrency.unwrap_or(around.pipeline.webhook_concurrency),
         active: active.unwrap_or(true),
         metadata,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::deliver::Schedule;
-use crate::snapshot::{BodyForm, KeyHash, Version, WebhookDefinition};
+use crate::snapshot::{BodyForm, KeyHash, OnPluginFailure, Version, WebhookDefinition};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const OTHER_KEY: &str = "fedcba9876543210fedcba9876543210";
@@ -94,6 +94,7 @@ fn every_setting_arrives_where_it_belongs() {
         settle = "0ms"
         poll = "1m"
         keep_versions = 0
+        breaker = { failures = 14, probe = "3m", release_per_second = 15 }
         [plugins.limits]
         time = "2s"
         output_bytes = 11
@@ -118,6 +119,9 @@ fn every_setting_arrives_where_it_belongs() {
     assert!(addresses.allows_address("10.1.2.3".parse().unwrap()));
     assert!(addresses.allows_address("::1".parse().unwrap()));
     assert_eq!(addresses.allow_hosts, ["receiver.internal"]);
+    let breaker = &config.pipeline.breaker;
+    assert_eq!((breaker.failures, breaker.release_per_second), (14, 15));
+    assert_eq!(breaker.probe, 3 * MINUTE);
     assert_eq!(config.pipeline.concurrency, 8);
     assert_eq!(config.pipeline.max_ready, 9);
     assert_eq!(config.pipeline.max_ready_bytes, 1 << 20);
@@ -126,6 +130,7 @@ fn every_setting_arrives_where_it_belongs() {
     assert_eq!(config.transform.max_memory_bytes, 8 << 20);
     assert_eq!(config.reload.settle, Duration::ZERO);
     assert_eq!(config.reload.poll, MINUTE);
+    assert_eq!(config.reload.keep_versions, 0);
     let limits = transform::Limits {
         time: Duration::from_secs(2),
         memory_bytes: 8 << 20, // what is allowed, which is less than the default
@@ -154,7 +159,6 @@ fn every_limit_of_what_is_granted_arrives() {
         ..transform::Limits::default()
     };
     assert_eq!(config.transform.limits, limits);
-    assert_eq!(config.reload.keep_versions, 0);
 }
 
 #[test]
@@ -171,6 +175,7 @@ fn every_setting_of_a_webhook_arrives() {
         body = "cloudevent"
         timeout = "1ms"
         retry = ["5s", "1d"]
+        on_plugin_failure = "dead"
         concurrency = 3
         active = false
         metadata = {{ Region = "eu", tier = "1" }}
@@ -192,6 +197,7 @@ fn every_setting_of_a_webhook_arrives() {
     assert_eq!(webhook.body, BodyForm::CloudEvent);
     assert_eq!(webhook.timeout, MILLISECOND);
     assert_eq!(webhook.retry, Schedule::new(vec![Duration::from_secs(5), DAY]));
+    assert_eq!(webhook.on_plugin_failure, OnPluginFailure::Dead);
     assert_eq!(webhook.concurrency, 3);
     assert!(!webhook.active);
     let metadata: Vec<_> = webhook.metadata.iter().map(|(k, v)| (&**k, &**v)).collect();

@@ -48,6 +48,8 @@ pub struct WebhookDefinition {
     pub timeout: Duration,
     /// When to try again.
     pub retry: Schedule,
+    /// What becomes of a delivery whose plugins fail.
+    pub on_plugin_failure: OnPluginFailure,
     /// How many requests may be under way at once.
     pub concurrency: usize,
     /// An inactive webhook gets no new events.
@@ -70,6 +72,7 @@ impl fmt::Debug for WebhookDefinition {
             .field("body", &self.body)
             .field("timeout", &self.timeout)
             .field("retry", &self.retry)
+            .field("on_plugin_failure", &self.on_plugin_failure)
             .field("concurrency", &self.concurrency)
             .field("active", &self.active)
             .field("metadata", &self.metadata)
@@ -112,6 +115,20 @@ pub enum BodyForm {
     Data,
     /// A `CloudEvent` in structured JSON.
     CloudEvent,
+}
+
+/// What becomes of a delivery whose plugins fail. Whatever it is, nothing is sent untransformed.
+///
+/// An event that a plugin calls invalid is dead in any case, and a plugin that is not loaded is waited for:
+/// neither is a failure in running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPluginFailure {
+    /// It is tried again by the schedule, and held once the plugins fail on one event after the other.
+    Retry,
+    /// It is dropped at once.
+    Drop,
+    /// It is dead at once.
+    Dead,
 }
 
 /// The hash of an API key; the key itself is never kept.

@@ -48,8 +48,8 @@ pub enum Outcome {
 /// A failure with the plugin whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// The plugin's name.
-    pub plugin: String,
+    /// Its label, `name@version`; its name alone when it is not loaded.
+    pub plugin: Arc<str>,
     /// What failed; the message begins with the plugin's name.
     pub failure: Failure,
 }
@@ -97,7 +97,7 @@ pub async fn run(
     }
     parts.map(Outcome::Forward).ok_or_else(|| {
         let failure = Failure::new(FailureKind::Internal, "the chain is empty");
-        Box::new(Failed { plugin: String::new(), failure })
+        Box::new(Failed { plugin: Arc::default(), failure })
     })
 }
 
@@ -112,7 +112,7 @@ fn check_count(plugin: &Plugin, count: usize) -> Result<(), Box<Failed>> {
 
 fn failed(plugin: &Plugin, mut failure: Failure) -> Box<Failed> {
     failure.message.insert_str(0, &format!("{}: ", plugin.name));
-    Box::new(Failed { plugin: plugin.name.to_string(), failure })
+    Box::new(Failed { plugin: Arc::clone(&plugin.label), failure })
 }
 
 async fn call(

@@ -114,7 +114,7 @@ mod tests {
         let (acme, globex): (Arc<str>, Arc<str>) = ("acme".into(), "globex".into());
         let failed = |kind| {
             let failure = Failure::new(kind, "it failed");
-            Err(Box::new(Failed { plugin: "stamp".to_owned(), failure }))
+            Err(Box::new(Failed { plugin: "stamp".into(), failure }))
         };
         let millis = Duration::from_millis;
         meter.record(&acme, &Ok(Outcome::Forward(Vec::new())), millis(3));

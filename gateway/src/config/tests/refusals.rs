@@ -183,6 +183,10 @@ const OF_A_WEBHOOK: &[(&str, &str)] = &[
         "retry = ['5s', 5]",
         "retry[1]: is the bare number 5; give it a unit, as in \"5s\" or \"5ms\"",
     ),
+    (
+        "on_plugin_failure = 'ignore'",
+        "on_plugin_failure: is \"ignore\"; possible are `retry`, `drop`, `dead`",
+    ),
     ("retry = '5s'", "retry: is a string; a list of durations such as \"5s\" is needed"),
     ("metadata = { a = 1 }", "metadata.a: is an integer; a string is needed"),
     (
