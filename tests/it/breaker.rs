@@ -87,6 +87,12 @@ async fn what_is_held_is_delivered_in_order_by_the_plugins_next_version() {
     for part in ["held since 2", "turncoat@", "plugin_trap: turncoat: "] {
         assert!(reason.contains(part), "{reason}");
     }
+    all_are(&gateway, &ids, "held").await;
+    let plugin = gateway.get("/v1/plugins/turncoat").await.body;
+    let holds = plugin["webhooks"].as_array().unwrap().iter();
+    let holds: Vec<_> = holds.map(|webhook| &webhook["hold"]).collect();
+    assert_eq!((&holds[0]["held"], holds[1]), (&json!(ids.len()), &Value::Null), "{plugin}");
+    assert_eq!(holds[0]["failure"]["kind"], "plugin_trap");
     assert_eq!(arrived(&receiver), unharmed, "nothing is sent untransformed");
 
     gateway.plugins().replace("turncoat", &stamped("version-01"));

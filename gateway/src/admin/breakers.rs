@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Admin, json, unavailable};
 use crate::access::authenticate;
 use crate::problem::Problem;
-use crate::record::Held;
+use crate::record::{Held, Hold};
 use crate::snapshot::Tenant;
 
 #[derive(Serialize)]
@@ -25,6 +25,13 @@ struct ResetView {
 struct HeldView {
     id: String,
     name: Option<String>,
+    #[serde(flatten)]
+    hold: HoldView,
+}
+
+/// What a webhook holds, and why.
+#[derive(Serialize)]
+pub(super) struct HoldView {
     /// The version that failed, as `name@sha256`.
     plugin: String,
     held: u64,
@@ -50,24 +57,32 @@ pub(super) async fn reset(
     if held.is_empty() && !tenant.webhooks().iter().any(|webhook| webhook.uses(&plugin)) {
         return Err(Problem::not_found(format!("no webhook has a plugin {plugin:?}")));
     }
-    let webhooks = held.into_iter().map(|held| HeldView::new(held, &tenant)).collect();
+    let webhooks = held.iter().map(|held| HeldView::new(held, &tenant)).collect();
     json(&ResetView { plugin, webhooks })
 }
 
 impl HeldView {
-    fn new(held: Held, tenant: &Tenant) -> Self {
-        let Held { webhook: id, hold, deliveries, .. } = held;
-        let webhook = tenant.webhooks().iter().find(|webhook| webhook.id == id);
+    fn new(held: &Held, tenant: &Tenant) -> Self {
+        let webhook = tenant.webhooks().iter().find(|webhook| webhook.id == held.webhook);
         Self {
             name: webhook.map(|webhook| webhook.definition.name.clone()),
-            id: id.to_string(),
-            plugin: hold.cause.to_string(),
-            held: deliveries,
-            since: hold.since,
+            id: held.webhook.to_string(),
+            hold: HoldView::new(held),
+        }
+    }
+}
+
+impl HoldView {
+    pub(super) fn new(held: &Held) -> Self {
+        let Hold { cause, failure, since, .. } = &held.hold;
+        Self {
+            plugin: cause.to_string(),
+            held: held.deliveries,
+            since: *since,
             failure: FailureView {
-                kind: hold.failure.kind.as_str(),
-                fault: hold.failure.kind.fault().as_str(),
-                message: hold.failure.message,
+                kind: failure.kind.as_str(),
+                fault: failure.kind.fault().as_str(),
+                message: failure.message.clone(),
             },
         }
     }

@@ -12,10 +12,12 @@ use axum::http::{HeaderMap, Response};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Admin, json, milliseconds};
+use super::breakers::HoldView;
+use super::{Admin, json, milliseconds, unavailable};
 use crate::access::authenticate;
 use crate::digest::Digest;
 use crate::problem::Problem;
+use crate::record::Held;
 use crate::snapshot::{Link, PluginSet, Shelf, Tenant, Version, Webhook};
 use crate::transform::{Capability, Limits, Plugin, Reading};
 
@@ -27,8 +29,9 @@ pub(super) async fn plugins(
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     let tenant = authenticate(&admin.current, &headers)?;
+    let holds = admin.store.holds().await.map_err(unavailable)?;
     let snapshot = admin.current.load();
-    let plugins = PluginView::all(snapshot.plugins(), &tenant, |_| true);
+    let plugins = PluginView::all(snapshot.plugins(), &tenant, &holds, |_| true);
     json(&serde_json::json!({ "plugins": plugins.into_values().collect::<Vec<_>>() }))
 }
 
@@ -39,8 +42,9 @@ pub(super) async fn plugin(
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     let tenant = authenticate(&admin.current, &headers)?;
+    let holds = admin.store.holds().await.map_err(unavailable)?;
     let snapshot = admin.current.load();
-    let mut plugins = PluginView::all(snapshot.plugins(), &tenant, |it| it == name);
+    let mut plugins = PluginView::all(snapshot.plugins(), &tenant, &holds, |it| it == name);
     let plugin = plugins
         .remove(&*name)
         .ok_or_else(|| Problem::not_found(format!("there is no plugin with the name {name:?}")))?;
@@ -132,6 +136,8 @@ struct UseView<'a> {
     name: &'a str,
     #[serde(flatten)]
     runs: RunsView,
+    /// What it holds because this plugin keeps failing.
+    hold: Option<HoldView>,
     /// Another version that a share of the events goes to.
     canary: Option<CanaryView>,
 }
@@ -160,6 +166,7 @@ impl<'a> PluginView<'a> {
     fn all(
         plugins: &'a PluginSet,
         tenant: &'a Tenant,
+        holds: &[Held],
         wanted: impl Fn(&str) -> bool,
     ) -> BTreeMap<&'a str, Self> {
         let visible = plugins.visible_to(tenant.name());
@@ -171,7 +178,7 @@ impl<'a> PluginView<'a> {
         for webhook in tenant.webhooks() {
             for link in webhook.chain().iter().filter(|link| wanted(&link.name)) {
                 let view = views.entry(&link.name).or_insert_with(|| Self::missing(&link.name));
-                view.webhooks.push(UseView::new(webhook, link, plugins));
+                view.webhooks.push(UseView::new(webhook, link, plugins, holds));
                 view.show_what_runs(webhook, link, plugins);
             }
         }
@@ -329,7 +336,8 @@ impl CallsView {
 }
 
 impl<'a> UseView<'a> {
-    fn new(webhook: &'a Webhook, link: &Link, plugins: &PluginSet) -> Self {
+    fn new(webhook: &'a Webhook, link: &Link, plugins: &PluginSet, holds: &[Held]) -> Self {
+        let mut holds = holds.iter().filter(|held| held.webhook == webhook.id);
         let runs = |version: &Version| {
             let chosen = plugins.choose(&webhook.tenant, &link.name, version);
             RunsView {
@@ -342,6 +350,7 @@ impl<'a> UseView<'a> {
             id: &webhook.id.0,
             name: &webhook.definition.name,
             runs: runs(&link.version),
+            hold: holds.find(|held| held.hold.name() == link.name).map(HoldView::new),
             canary: link.canary.as_ref().map(|canary| CanaryView {
                 runs: runs(&canary.version),
                 share: canary.share.as_fraction(),

@@ -129,8 +129,7 @@ fn every_setting_arrives_where_it_belongs() {
     assert_eq!(config.transform.max_file_bytes, GIB);
     assert_eq!(config.transform.max_memory_bytes, 8 << 20);
     assert_eq!(config.reload.settle, Duration::ZERO);
-    assert_eq!(config.reload.poll, MINUTE);
-    assert_eq!(config.reload.keep_versions, 0);
+    assert_eq!((config.reload.poll, config.reload.keep_versions), (MINUTE, 0));
     let limits = transform::Limits {
         time: Duration::from_secs(2),
         memory_bytes: 8 << 20, // what is allowed, which is less than the default
