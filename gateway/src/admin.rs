@@ -1,4 +1,8 @@
-//! What can be asked of a running gateway: an event with all that became of it, and the probes.
+//! What can be asked of a running gateway: an event with all that became of it, the plugins and how they fare,
+//! what is held to be tried, and the probes.
+
+mod breakers;
+mod plugins;
 
 use std::sync::Arc;
 
@@ -7,7 +11,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Response, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -15,6 +19,7 @@ use serde_json::value::RawValue;
 use crate::access::authenticate;
 use crate::delivery::Attempt;
 use crate::event::EventId;
+use crate::pipeline::Pipeline;
 use crate::problem::Problem;
 use crate::record::{DeliveryRecord, EventRecord, Store, StoreError};
 use crate::shutdown::Drain;
@@ -23,16 +28,21 @@ use crate::snapshot::{Current, Snapshot};
 struct Admin {
     current: Current,
     store: Arc<dyn Store>,
+    pipeline: Pipeline,
     drain: Drain,
 }
 
-/// `GET /v1/events/{id}`, `/healthz` and `/readyz`.
-pub fn routes(current: Current, store: Arc<dyn Store>, drain: Drain) -> Router {
+/// `GET /v1/events/{id}`, `/v1/plugins`, `/v1/plugins/{name}`, `/healthz` and `/readyz`, and
+/// `POST /v1/plugins/{name}/reset`.
+pub fn routes(current: Current, store: Arc<dyn Store>, pipeline: Pipeline, drain: Drain) -> Router {
     Router::new()
         .route("/v1/events/{id}", get(event))
+        .route("/v1/plugins", get(plugins::plugins))
+        .route("/v1/plugins/{name}", get(plugins::plugin))
+        .route("/v1/plugins/{name}/reset", post(breakers::reset))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(Arc::new(Admin { current, store, drain }))
+        .with_state(Arc::new(Admin { current, store, pipeline, drain }))
 }
 
 /// Ready: the store answers, and no shutdown has begun.
@@ -60,8 +70,11 @@ async fn event(
     let parsed = EventId::parse(&id).map_err(|_| missing())?;
     let found = admin.store.event(Arc::clone(tenant.name()), parsed).await.map_err(unavailable)?;
     let record = found.ok_or_else(missing)?;
-    let body = serde_json::to_vec(&EventView::new(&record, &admin.current.load()))
-        .map_err(|error| unavailable(StoreError::new(error)))?;
+    json(&EventView::new(&record, &admin.current.load()))
+}
+
+fn json(answer: &impl Serialize) -> Result<Response<Body>, Problem> {
+    let body = serde_json::to_vec(answer).map_err(|error| unavailable(StoreError::new(error)))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
@@ -184,7 +197,7 @@ impl<'a> AttemptView<'a> {
     }
 }
 
-/// Attempts are short enough that no microsecond is lost.
+/// What is measured is short enough that no microsecond is lost.
 #[expect(clippy::cast_precision_loss, reason = "up to 2^53 microseconds, 285 years, are exact")]
 fn milliseconds(micros: u64) -> f64 {
     micros as f64 / 1e3

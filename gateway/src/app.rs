@@ -15,7 +15,7 @@ use crate::pipeline::{self, Pipeline};
 use crate::record::{SqliteStore, Store};
 use crate::reload::{self, Declared, Reloader};
 use crate::shutdown::{self, Drain};
-use crate::snapshot::{Current, PluginSet, Snapshot};
+use crate::snapshot::{Current, Misconfigured, MissingPlugin, PluginSet, Snapshot, Version};
 use crate::transform::Runtime;
 use crate::{admin, ingest, server, telemetry};
 
@@ -94,11 +94,12 @@ async fn start(config: Config, declared: Declared, drain: Drain) -> Result<(), A
     }
     let mut reloader = Reloader::new(config.reload, runtime);
     reloader.scan(&current).await;
-    for (plugin, webhook) in current.load().missing_plugins() {
+    for missing in current.load().missing_plugins() {
+        let MissingPlugin { webhook, name, reason, .. } = missing;
         tracing::warn!(
-            plugin,
+            plugin = name,
             webhook,
-            "the plugin is not loaded; the webhook's deliveries will be retried"
+            "{reason}; the webhook's deliveries will be retried"
         );
     }
     tokio::spawn(reload::run(reloader, declared, current.clone(), drain.clone()));
@@ -108,12 +109,11 @@ async fn start(config: Config, declared: Declared, drain: Drain) -> Result<(), A
         current.clone(),
         client,
         drain.clone(),
-    );
-    let routes = ingest::routes(config.ingest, current.clone(), pipeline).merge(admin::routes(
-        current,
-        store,
-        drain.clone(),
-    ));
+    )
+    .await
+    .map_err(app_error)?;
+    let routes = ingest::routes(config.ingest, current.clone(), pipeline.clone())
+        .merge(admin::routes(current, store, pipeline, drain.clone()));
     tokio::spawn(server::run(listener, routes, drain));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     let mut stdout = std::io::stdout().lock();
@@ -155,7 +155,7 @@ pub async fn check(path: &Path, environment: &Environment) -> Result<Report, App
     let runtime = Runtime::new(config.transform).map_err(app_error)?;
     let current = Current::new(Snapshot::new(config.tenants, PluginSet::default()));
     let dir = config.reload.plugins_dir.clone();
-    let mut reloader = Reloader::new(config.reload, runtime);
+    let mut reloader = Reloader::only_looking(config.reload, runtime);
     reloader.scan(&current).await;
     for (key, plugin) in reloader.loaded() {
         let described = plugin.description();
@@ -171,11 +171,17 @@ pub async fn check(path: &Path, environment: &Environment) -> Result<Report, App
     for key in reloader.loading() {
         report.problems.push(format!("plugin {key} in {} takes long to load", dir.display()));
     }
-    for (plugin, webhook) in current.load().missing_plugins() {
-        report.problems.push(format!(
-            "webhook {webhook} names the plugin `{plugin}`, which is not in {}",
-            dir.display()
-        ));
+    for missing in current.load().missing_plugins() {
+        let MissingPlugin { webhook, name, version, reason } = missing;
+        report.problems.push(match version {
+            Version::Latest => {
+                let dir = dir.display();
+                format!("webhook {webhook} names the plugin `{name}`, which is not in {dir}")
+            }
+            Version::Pinned(_) => format!("webhook {webhook}: {reason}"),
+        });
     }
+    let misconfigured = current.load().misconfigured();
+    report.problems.extend(misconfigured.iter().flat_map(Misconfigured::lines));
     Ok(report)
 }

@@ -145,10 +145,11 @@ fn config(root: &mut Section<'_>) -> Config {
     let shutdown = shutdown(root);
     let telemetry = root.section("log", telemetry);
     let ingest = ingest(root);
-    let (deliver, pipeline) = root.section("delivery", delivery);
-    let cache_dir = data_dir.join("plugin-cache");
-    let (transform, reload) =
-        root.section("plugins", |section| plugins(section, plugins_dir, cache_dir));
+    let (deliver, mut pipeline) = root.section("delivery", delivery);
+    let (transform, reload) = root.section("plugins", |section| {
+        pipeline.breaker = section.section("breaker", breaker);
+        plugins(section, plugins_dir, &data_dir)
+    });
     let around = Surroundings { deliver: &deliver, pipeline: &pipeline };
     let tenants = tenants(root, &around);
     Config {
@@ -233,6 +234,8 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
     let concurrency =
         section.optional("concurrency", count(1..=MAX_CONCURRENCY)).unwrap_or(default.concurrency);
     let pipeline = pipeline::Config {
+        // Stands with the plugins.
+        breaker: default.breaker,
         max_ready: section
             .optional("max_ready", count(1..=10_000_000))
             .unwrap_or(default.max_ready),
@@ -253,13 +256,14 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
 fn plugins(
     section: &mut Section<'_>,
     plugins_dir: PathBuf,
-    cache_dir: PathBuf,
+    data_dir: &Path,
 ) -> (transform::Config, reload::Config) {
     const SETTLE: Duration = Duration::from_millis(50);
     const POLL: Duration = Duration::from_secs(5);
     const START_WAIT: Duration = MINUTE;
+    const KEEP_VERSIONS: usize = 5;
 
-    let default = transform::Config::new(cache_dir);
+    let default = transform::Config::new(data_dir.join("plugin-cache"));
     let total_memory_bytes = section
         .optional("total_memory_bytes", size(2 * MIN_MEMORY_BYTES..=1024 * GIB))
         .unwrap_or(default.total_memory_bytes);
@@ -307,6 +311,8 @@ fn plugins(
         start_wait: section
             .optional("start_wait", duration(Duration::ZERO..=HOUR))
             .unwrap_or(START_WAIT),
+        archive_dir: data_dir.join("plugins"),
+        keep_versions: section.optional("keep_versions", count(0..=1_000)).unwrap_or(KEEP_VERSIONS),
     };
     (transform, reload)
 }
@@ -343,6 +349,18 @@ fn no_more_than(
             ));
         }
         Ok(bytes)
+    }
+}
+
+fn breaker(section: &mut Section<'_>) -> pipeline::BreakerConfig {
+    let default = pipeline::BreakerConfig::default();
+    pipeline::BreakerConfig {
+        // The deliveries that failed are remembered by their ids.
+        failures: section.optional("failures", count(1..=1_000)).unwrap_or(default.failures),
+        probe: section.optional("probe", duration(10 * MILLISECOND..=DAY)).unwrap_or(default.probe),
+        release_per_second: section
+            .optional("release_per_second", count(1..=100_000))
+            .unwrap_or(default.release_per_second),
     }
 }
 

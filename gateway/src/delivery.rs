@@ -63,7 +63,7 @@ pub struct Delivery {
     pub webhook: WebhookId,
     /// Which part of the event it is, counted from 1.
     pub part: u32,
-    /// How many attempts have been made.
+    /// How many attempts the retry schedule counts: all but those that left the delivery held.
     pub attempts: u32,
     /// The rendered request, once one is stored: the plugins do not run again.
     pub request: Option<Arc<Request>>,
@@ -181,9 +181,11 @@ pub enum State {
     Pending,
     /// An attempt failed, and another is due.
     Retrying,
+    /// Its plugins keep failing: it waits until they are replaced, reset, or found to work again.
+    Held,
     /// The receiver took it.
     Delivered,
-    /// A plugin decided that nothing is to be sent.
+    /// Nothing is to be sent: a plugin decided so, or it failed and the webhook says so.
     Dropped,
     /// It failed for good.
     Dead,
@@ -191,8 +193,8 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Pending, Self::Retrying, Self::Delivered, Self::Dropped, Self::Dead];
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Retrying, Self::Held, Self::Delivered, Self::Dropped, Self::Dead];
 
     /// The state's name in the API and in the store.
     #[must_use]
@@ -200,6 +202,7 @@ impl State {
         match self {
             Self::Pending => "pending",
             Self::Retrying => "retrying",
+            Self::Held => "held",
             Self::Delivered => "delivered",
             Self::Dropped => "dropped",
             Self::Dead => "dead",
@@ -313,6 +316,8 @@ failure_kinds! {
     BlockedAddress = "blocked_address", Configuration;
     /// The webhook's plugin is not loaded.
     PluginMissing = "plugin_missing", Configuration;
+    /// The webhook's config does not fit the plugin's schema.
+    PluginConfig = "plugin_config", Configuration;
     /// The webhook is no longer declared.
     WebhookMissing = "webhook_missing", Configuration;
     /// The plugin trapped or panicked.
@@ -344,6 +349,13 @@ impl FailureKind {
     #[must_use]
     pub fn is_permanent(self) -> bool {
         self == Self::PluginInvalid
+    }
+
+    /// Whether a plugin failed in running, so that other events would fail in it too. An event that can
+    /// never be transformed says nothing about its plugin.
+    #[must_use]
+    pub fn is_plugin_run(self) -> bool {
+        self.fault() == Fault::Plugin && !self.is_permanent()
     }
 }
 

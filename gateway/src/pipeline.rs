@@ -4,9 +4,13 @@
 //! starts from a delivery, runs the plugins, signs, sends, and records what came of it. Fresh deliveries are
 //! handed over in memory; retries, and what a crash left behind, come from the store by due time.
 
+mod breaker;
+mod breakers;
 mod claim;
 mod dispatch;
+mod hold;
 mod host;
+mod keeper;
 mod ready;
 mod render;
 
@@ -18,16 +22,20 @@ use crate::deliver::Client;
 use crate::delivery::{Delivery, DeliveryId, Request};
 use crate::event::Event;
 use crate::record::{
-    Accepted, AcceptedStatus, Idempotency, NewDelivery, NewEvent, Store, StoreError, Submission,
+    Accepted, AcceptedStatus, Held, Idempotency, NewDelivery, NewEvent, Start, Store, StoreError,
+    Submission,
 };
 use crate::shutdown::Drain;
 use crate::snapshot::{Current, Tenant};
+use breaker::Turn;
+use breakers::{Breakers, Joining};
 use claim::Alarm;
 use ready::{Job, Ready, Slot};
 
-pub use host::services;
+pub use self::breaker::Config as BreakerConfig;
+pub use self::host::services;
 
-/// How much work is under way at once.
+/// How much work is under way at once, and when it is held.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Deliveries held in memory, waiting or under way; the rest wait in the store.
@@ -40,6 +48,8 @@ pub struct Config {
     pub tenant_concurrency: usize,
     /// Deliveries under way at once for a webhook that sets no limit of its own.
     pub webhook_concurrency: usize,
+    /// When the deliveries of a webhook are held because its plugins fail.
+    pub breaker: BreakerConfig,
 }
 
 impl Default for Config {
@@ -50,6 +60,7 @@ impl Default for Config {
             concurrency: 1_024,
             tenant_concurrency: 768,
             webhook_concurrency: 256,
+            breaker: BreakerConfig::default(),
         }
     }
 }
@@ -63,26 +74,35 @@ struct Inner {
     current: Current,
     client: Client,
     ready: Ready,
+    breakers: Breakers,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
 }
 
 impl Pipeline {
     /// Starts dispatching what is due. Ends when the drain begins, once what is under way is recorded.
-    #[must_use]
-    pub fn start(
+    ///
+    /// # Errors
+    /// When the store cannot tell what is held.
+    pub async fn start(
         config: &Config,
         store: Arc<dyn Store>,
         current: Current,
         client: Client,
         drain: Drain,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
+        let held = store.holds().await?;
+        for Held { webhook, hold, deliveries, .. } in &held {
+            tracing::warn!(%webhook, deliveries, "deliveries are {hold}");
+        }
         let alarm = Arc::default();
         let ready = Ready::new(config, Arc::clone(&alarm));
-        let pipeline = Self(Arc::new(Inner { store, current, client, ready, alarm }));
+        let breakers = Breakers::new(config.breaker.clone(), held);
+        let pipeline = Self(Arc::new(Inner { store, current, client, ready, breakers, alarm }));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
+        tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
-        pipeline
+        Ok(pipeline)
     }
 
     /// Routes events and makes them durable together, or not at all; then their deliveries begin.
@@ -112,13 +132,15 @@ impl Pipeline {
         idempotency: Option<Idempotency>,
     ) -> Result<Accepted, StoreError> {
         let mut fresh = Vec::with_capacity(events.len());
+        let mut joining = Vec::new();
         let mut all_in_hand = true;
         let events = events
             .into_iter()
             .map(|(event, given_id)| {
                 let event = Arc::new(event);
-                let (deliveries, jobs) = self.route(tenant, &event);
-                all_in_hand &= deliveries.len() == jobs.len();
+                let (deliveries, jobs) = self.route(tenant, &event, &mut joining);
+                let is_due = |new: &NewDelivery| matches!(new.start, Start::Due);
+                all_in_hand &= !deliveries.iter().any(is_due);
                 fresh.push(jobs);
                 NewEvent { event, given_id, deliveries }
             })
@@ -127,6 +149,7 @@ impl Pipeline {
         let tenant = Arc::clone(tenant.name());
         let submission = Submission { tenant, accepted_at, idempotency, events };
         let accepted = self.0.store.accept(submission).await?;
+        drop(joining);
         if let Accepted::Stored(answers) = &accepted {
             // The jobs of what was not kept give their slots back.
             let kept = answers.iter().map(|answer| answer.status == AcceptedStatus::Accepted);
@@ -139,26 +162,60 @@ impl Pipeline {
         Ok(accepted)
     }
 
-    /// The deliveries that an event is owed, and jobs for those that there is room for now.
-    fn route(&self, tenant: &Tenant, event: &Arc<Event>) -> (Vec<NewDelivery>, Vec<Job>) {
+    /// The deliveries that an event is owed, and jobs for those that there is room for now. What is to be
+    /// held is not on record before `joining` is dropped.
+    fn route(
+        &self,
+        tenant: &Tenant,
+        event: &Arc<Event>,
+        joining: &mut Vec<Joining>,
+    ) -> (Vec<NewDelivery>, Vec<Job>) {
         let mut jobs = Vec::new();
         let deliveries = tenant
             .route(&event.event_type)
             .map(|webhook| {
                 let id = DeliveryId::generate();
+                if let Err((hold, joins)) = self.0.breakers.admit(&webhook.id, Turn::Own) {
+                    joining.push(joins);
+                    let start = Start::Held(hold);
+                    return NewDelivery { id, webhook: webhook.id.clone(), start };
+                }
                 let bytes = size(event, None);
                 let concurrency = webhook.definition.concurrency;
                 let slot = self.0.ready.reserve(tenant.name(), &webhook.id, bytes, concurrency);
-                let in_hand = slot.is_some();
+                let start = if slot.is_some() { Start::InHand } else { Start::Due };
                 if let Some(slot) = slot {
                     let webhook = webhook.id.clone();
                     let delivery = Delivery { id, webhook, part: 1, attempts: 0, request: None };
-                    jobs.push(Job { event: Arc::clone(event), delivery, slot });
+                    jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
                 }
-                NewDelivery { id, webhook: webhook.id.clone(), in_hand }
+                NewDelivery { id, webhook: webhook.id.clone(), start }
             })
             .collect();
         (deliveries, jobs)
+    }
+
+    /// Tries now what is held for a plugin of this name in a tenant's webhooks, and releases it if that
+    /// succeeds. Gives what is held.
+    ///
+    /// # Errors
+    /// When the store cannot tell.
+    pub async fn reset(&self, tenant: &Tenant, plugin: &str) -> Result<Vec<Held>, StoreError> {
+        let mut held = self.0.store.holds().await?;
+        held.retain(|held| {
+            let is_own = tenant.webhooks().iter().any(|webhook| webhook.id == held.webhook);
+            is_own && held.hold.name() == plugin
+        });
+        for Held { webhook, deliveries, hold, .. } in &held {
+            if self.0.breakers.try_now(webhook, false) {
+                let (tenant, plugin, since) = (tenant.name(), &hold.cause, hold.since);
+                tracing::info!(
+                    %tenant, %webhook, %plugin, %since, deliveries,
+                    "reset; a held delivery is tried"
+                );
+            }
+        }
+        Ok(held)
     }
 
     /// Queues jobs and starts as many as may run.
@@ -170,11 +227,11 @@ impl Pipeline {
     /// Starts waiting jobs as long as more may run.
     fn pump(&self) {
         while let Some(job) = self.0.ready.next() {
-            let Job { event, delivery, slot } = job;
+            let Job { event, delivery, slot, turn } = job;
             let under_way = UnderWay { slot: Some(slot), pipeline: self.clone() };
             let pipeline = self.clone();
             tokio::spawn(async move {
-                dispatch::run(&pipeline, event, delivery).await;
+                dispatch::run(&pipeline, event, delivery, turn).await;
                 drop(under_way);
             });
         }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::{Attempt, Delivery, DeliveryId, Request, State, WebhookId};
+use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, Request, State, WebhookId};
 use crate::digest::Digest;
 use crate::event::{Event, EventId};
 use crate::kv;
@@ -47,6 +47,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records what became of a delivery in hand.
     fn record(&self, update: Update) -> Operation<'_, ()>;
+
+    /// Takes in hand held deliveries of a webhook, in order of acceptance.
+    fn take_held(&self, webhook: WebhookId, which: Which) -> Operation<'_, Taken>;
+
+    /// Forgets why a webhook's deliveries are held, unless some still are.
+    fn lift(&self, webhook: WebhookId) -> Operation<'_, ()>;
+
+    /// The webhooks that have held deliveries, in no particular order.
+    fn holds(&self) -> Operation<'_, Vec<Held>>;
 
     /// Gives back deliveries in hand: they are due as before.
     fn release(&self, deliveries: Vec<DeliveryId>) -> Operation<'_, ()>;
@@ -114,8 +123,79 @@ pub struct NewDelivery {
     pub id: DeliveryId,
     /// The webhook that it goes to.
     pub webhook: WebhookId,
-    /// The gateway that accepts it takes it in hand at once; otherwise it is due to be claimed.
-    pub in_hand: bool,
+    /// What it begins as.
+    pub start: Start,
+}
+
+/// What a new delivery begins as.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// In hand: the gateway that accepts it begins with it at once.
+    InHand,
+    /// Due, to be claimed.
+    Due,
+    /// Held, for this reason.
+    Held(Arc<Hold>),
+}
+
+/// Why the deliveries of a webhook are held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// What keeps failing: a plugin, as `name@sha256`, or by its name alone when it is not loaded.
+    pub cause: Arc<str>,
+    /// The hash of everything that decides whether it fails again.
+    pub setup: Digest,
+    /// How it failed last.
+    pub failure: Failure,
+    /// Since when deliveries have been held.
+    pub since: Timestamp,
+}
+
+impl Hold {
+    /// The name of what keeps failing, without its version.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.cause.split_once('@').map_or(&self.cause, |(name, _)| name)
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cause, failure, since, .. } = self;
+        write!(f, "held since {since} because {cause} keeps failing, last with {failure}")
+    }
+}
+
+/// A webhook's hold, and how much it holds.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// Why.
+    pub hold: Hold,
+    /// It had begun to let go: what is held was on its way out.
+    pub releasing: bool,
+    /// How many deliveries are held.
+    pub deliveries: u64,
+}
+
+/// Which held deliveries to take in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// One, to see whether it fails: the first that was accepted after that of this delivery, or, without
+    /// one, the first of all.
+    Trial(Option<DeliveryId>),
+    /// The first so many of all. What is left is on its way out too, even if the process ends.
+    Release(usize),
+}
+
+/// Held deliveries that were taken in hand.
+#[derive(Debug, Clone, Default)]
+pub struct Taken {
+    /// The deliveries, each with its event, in order of acceptance.
+    pub deliveries: Vec<(Arc<Event>, Delivery)>,
+    /// How many are still held.
+    pub left: u64,
 }
 
 /// The answer to a submission.
@@ -180,7 +260,7 @@ pub struct Update {
 pub enum Next {
     /// Nothing: the receiver took it.
     Delivered,
-    /// Nothing: a plugin dropped it, for this reason.
+    /// Nothing: it was dropped, for this reason.
     Dropped(String),
     /// Nothing: it failed for good.
     Dead,
@@ -191,6 +271,9 @@ pub enum Next {
         /// The request to keep.
         request: Option<Arc<Request>>,
     },
+    /// Nothing until it is taken from the held ones. An attempt that comes with it is what the hold
+    /// tells of, and does not count for the retry schedule.
+    Held(Arc<Hold>),
     /// The event became several parts: the delivery in hand is the first; each of the others becomes
     /// a delivery of its own.
     Split {
@@ -221,9 +304,9 @@ pub struct DeliveryRecord {
     pub part: u32,
     /// Where it stands.
     pub state: State,
-    /// Why a plugin dropped it.
+    /// Why it was dropped, or is held.
     pub reason: Option<String>,
-    /// When the next attempt is due, unless it is finished.
+    /// When the next attempt is due, unless it is finished or held.
     pub due_at: Option<Timestamp>,
     /// The plugin versions that made it, as in [`Update::chain`].
     pub chain: String,

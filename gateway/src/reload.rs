@@ -5,14 +5,21 @@
 //! sets its limits. Whatever happens to the files, a plugin that works stays until another one has shown
 //! that it works too.
 //!
-//! `watch` says when to look; `folder` and `stamp` see what is there; `entry` decides what to do about each
-//! name; `loading` does it, for several at once.
+//! `watch` says when to look; `scan` looks, with `folder` and `stamp`; `entry` decides what to do about each
+//! name; `loading` does it, for several at once; `decide` lets take effect what `agree` finds to fit. `versions` keeps earlier versions in the `archive` and loads
+//! those that chains name; `rollback` puts one back into the folder.
 
+mod agree;
+mod archive;
+mod decide;
 mod declared;
 mod entry;
 mod folder;
 mod loading;
+mod rollback;
+mod scan;
 mod stamp;
+mod versions;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,23 +29,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::entry::{Entry, Task};
-use self::folder::Listing;
-use self::loading::{Done, Loads, Outcome};
-use crate::snapshot::{Current, PluginKey, PluginSet, PluginStatuses, Rejection};
+use self::decide::Undecided;
+use self::entry::{Entry, Waiting};
+use self::loading::{Done, Loaded, Loads, Outcome};
+use self::versions::Versions;
+use crate::snapshot::{Current, Pin, PluginKey, PluginStatus, Rejection, Shelf};
 use crate::transform::{Plugin, Runtime};
 
+pub use self::archive::Archive;
 pub use self::declared::Declared;
+pub use self::folder::Content;
+pub use self::rollback::{RolledBack, roll_back};
 pub use self::watch::run;
-
-/// How long a scan waits for files that keep changing.
-const RESTLESS_WAIT: Duration = Duration::from_secs(2);
-
-/// How often a scan says what it waits for.
-const SLOW: Duration = Duration::from_secs(5);
-
-/// The most names that one message lists.
-const MAX_NAMES: usize = 10;
 
 /// What is watched, and how.
 #[derive(Debug, Clone)]
@@ -54,6 +56,10 @@ pub struct Config {
     pub poll: Duration,
     /// How long a scan waits for plugins that take long to load.
     pub start_wait: Duration,
+    /// Where earlier versions of plugins are kept. Only the gateway may write there.
+    pub archive_dir: PathBuf,
+    /// How many earlier versions of a plugin are kept beside those that chains name.
+    pub keep_versions: usize,
 }
 
 /// Knows what was in the folder when it last looked, and what came of it.
@@ -63,64 +69,44 @@ pub struct Reloader {
     runtime: Runtime,
     entries: BTreeMap<PluginKey, Entry>,
     loads: Loads,
+    versions: Versions,
+    undecided: Undecided,
     /// What is wrong with the folder itself, so that each is said once.
     wrong: BTreeMap<PathBuf, String>,
     /// The folders that plugins can be in.
     folders: BTreeSet<PathBuf>,
-    /// Whether other plugins are loaded than the snapshot has.
-    plugins_changed: bool,
-    /// Whether there is other news of the files than the snapshot has.
-    statuses_changed: bool,
+    /// The plugins of which the snapshot does not know the latest yet.
+    changed: BTreeSet<PluginKey>,
 }
 
 impl Reloader {
-    /// A reloader that has not looked yet.
+    /// A reloader that has not looked yet, and that keeps the versions it sees.
     #[must_use]
     pub fn new(config: Config, runtime: Runtime) -> Self {
+        let keep = Some(config.keep_versions);
+        Self::keeping(keep, config, runtime)
+    }
+
+    /// A reloader that has not looked yet, and that writes nothing.
+    #[must_use]
+    pub fn only_looking(config: Config, runtime: Runtime) -> Self {
+        Self::keeping(None, config, runtime)
+    }
+
+    fn keeping(keep: Option<usize>, config: Config, runtime: Runtime) -> Self {
+        let versions = Versions::new(Archive::at(config.archive_dir.clone()), keep);
         let folders = BTreeSet::from([config.plugins_dir.clone()]);
         Self {
             config,
             runtime,
             entries: BTreeMap::new(),
             loads: Loads::new(),
+            versions,
+            undecided: Undecided::default(),
             wrong: BTreeMap::new(),
             folders,
-            plugins_changed: false,
-            statuses_changed: false,
+            changed: BTreeSet::new(),
         }
-    }
-
-    /// Brings the snapshot up to date with the folder. Returns when the folder holds nothing new, or when
-    /// that takes longer than it should: what is still being loaded then goes on.
-    pub async fn scan(&mut self, current: &Current) {
-        let began = Instant::now();
-        let deadline = began + self.config.start_wait;
-        let mut next_look = began;
-        let mut next_word = began + SLOW;
-        loop {
-            let now = Instant::now();
-            if now >= next_look {
-                next_look = self.look(current).await;
-            }
-            if self.has_settled(now) {
-                break;
-            }
-            if now >= deadline {
-                let plugins = self.slow();
-                tracing::warn!(plugins, "these plugins take long to load; they run once they are");
-                break;
-            }
-            if now >= next_word {
-                let plugins = self.slow();
-                tracing::info!(plugins, "waiting for plugins that are being loaded");
-                next_word = now + SLOW;
-            }
-            tokio::select! {
-                () = self.ended() => {}
-                () = tokio::time::sleep_until(next_look.min(deadline).min(next_word)) => {}
-            }
-        }
-        self.publish(current);
     }
 
     /// The files that are not run, and why.
@@ -143,81 +129,6 @@ impl Reloader {
         self.entries.iter().filter(|(_, entry)| entry.is_loading()).map(|(key, _)| key)
     }
 
-    /// Looks into the folder, and begins to load what has changed and come to rest. Says when to look again
-    /// at the latest.
-    async fn look(&mut self, current: &Current) -> Instant {
-        let dir = self.config.plugins_dir.clone();
-        let listed = self.runtime.aside(move || folder::list(&dir)).await.flatten();
-        let now = Instant::now();
-        let poll = now + self.config.poll;
-        let listing = match listed {
-            Ok(listing) => listing,
-            Err(error) => {
-                let problem = format!("cannot be read, so plugins stay as they are: {error}");
-                let dir = self.config.plugins_dir.clone();
-                self.complain(BTreeMap::from([(dir, problem)]));
-                return poll;
-            }
-        };
-        self.sight(listing, now);
-        let keys: Vec<_> = self.entries.keys().cloned().collect();
-        let next = keys.into_iter().filter_map(|key| self.act(&key, now, current)).min();
-        next.map_or(poll, |next| next.min(poll))
-    }
-
-    /// Takes note of what is in the folder, and of what is there no more.
-    fn sight(&mut self, listing: Listing, now: Instant) {
-        let Listing { mut found, tenants, unreadable, misnamed: mut wrong } = listing;
-        for (key, entry) in &mut self.entries {
-            let tenant = key.tenant.as_ref();
-            // What cannot be seen may still be there.
-            if !tenant.is_some_and(|tenant| unreadable.contains_key(tenant)) {
-                entry.sight(found.remove(key), now);
-            }
-        }
-        for (key, found) in found {
-            self.entries.entry(key).or_insert_with(|| Entry::new(now)).sight(Some(found), now);
-        }
-        for (tenant, error) in &unreadable {
-            if let Some(folder) = tenants.get(tenant) {
-                let problem = format!("cannot be read, so its plugins stay as they are: {error}");
-                wrong.insert(folder.clone(), problem);
-            }
-        }
-        self.folders = tenants.into_values().collect();
-        self.folders.insert(self.config.plugins_dir.clone());
-        self.complain(wrong);
-    }
-
-    /// Says what is wrong in the folder unless it was said before.
-    fn complain(&mut self, wrong: BTreeMap<PathBuf, String>) {
-        for (path, problem) in &wrong {
-            if self.wrong.get(path) != Some(problem) {
-                tracing::warn!(problem, "{}", path.display());
-            }
-        }
-        self.wrong = wrong;
-    }
-
-    /// Does what is to be done about a name; says when there is something to do again.
-    fn act(&mut self, key: &PluginKey, now: Instant, current: &Current) -> Option<Instant> {
-        let entry = self.entries.get_mut(key)?;
-        entry.complain_if_restless(key, now);
-        match entry.task(self.config.settle, now) {
-            Task::Wait(until) => until,
-            Task::Load(files, known) => {
-                let load = self.loads.begin(&self.runtime, key, (*files).clone(), known);
-                entry.begin(&files, load);
-                self.statuses_changed = true;
-                None
-            }
-            Task::Forget => {
-                self.forget(key, current);
-                None
-            }
-        }
-    }
-
     /// Forgets a plugin whose file is gone, unless webhooks still use it.
     fn forget(&mut self, key: &PluginKey, current: &Current) {
         let users = current.load().users_of(key);
@@ -225,24 +136,26 @@ impl Reloader {
             return;
         };
         if entry.loaded().is_some() && !users.is_empty() {
-            self.statuses_changed |= entry.miss(key, &users);
+            if entry.miss(key, &users) {
+                self.changed.insert(key.clone());
+            }
             return;
         }
         entry.called_off();
-        self.statuses_changed = true;
-        if entry.loaded().is_some() {
+        if let Some(plugin) = entry.loaded() {
             tracing::info!(plugin = %key, "plugin removed");
-            self.plugins_changed = true;
+            self.versions.displaced(key, Arc::clone(plugin));
         }
         self.entries.remove(key);
+        self.changed.insert(key.clone());
     }
 
-    /// Waits until a load has ended, and takes what came of all that have. Nothing is lost when it is dropped.
-    async fn ended(&mut self) {
-        let mut ended = self.loads.next().await;
+    /// Takes what came of a load that has ended, and of all others that have.
+    fn take(&mut self, ended: Option<Done>) {
+        let mut ended = ended;
         loop {
             if let Some(done) = ended {
-                self.take(done);
+                self.take_one(done);
             }
             ended = self.loads.try_next();
             if ended.is_none() {
@@ -251,8 +164,8 @@ impl Reloader {
         }
     }
 
-    /// Takes what came of a load: from now on the new plugin runs, or the old one goes on.
-    fn take(&mut self, done: Done) {
+    /// Takes what came of a load: the new plugin is to run, or the old one goes on.
+    fn take_one(&mut self, done: Done) {
         let Done { id, key, began, outcome } = done;
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
@@ -261,7 +174,7 @@ impl Reloader {
             // A newer load was begun, or the file is gone.
             return;
         }
-        self.statuses_changed = true;
+        self.changed.insert(key.clone());
         match outcome {
             Outcome::Changed => entry.changed(Instant::now()),
             Outcome::Same(hashes) => {
@@ -269,50 +182,50 @@ impl Reloader {
                 entry.same(hashes);
             }
             Outcome::Refused(refused) => entry.refuse(&key, refused),
-            Outcome::Loaded(hashes, plugin) => {
-                let version = plugin.version().short();
-                let replaced = entry.load(hashes, plugin);
-                let replaced = replaced.map(|old| old.version().short());
-                self.plugins_changed = true;
-                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(plugin = %key, version, replaced, took_ms, "plugin loaded");
+            Outcome::Loaded(loaded) => {
+                let Loaded { hashes, mut plugin, content } = *loaded;
+                self.versions.continue_meter(&key, &mut plugin);
+                let plugin = Arc::new(plugin);
+                entry.wait(Waiting { plugin, hashes, content, took: began.elapsed() });
             }
         }
     }
 
-    /// Swaps the snapshot if anything has changed.
-    fn publish(&mut self, current: &Current) {
-        let plugins_changed = std::mem::take(&mut self.plugins_changed);
-        if !std::mem::take(&mut self.statuses_changed) && !plugins_changed {
-            return;
-        }
-        let statuses: PluginStatuses =
-            Arc::new(self.entries.iter().map(|(key, it)| (key.clone(), it.status())).collect());
-        let mut snapshot = current.load().with_statuses(statuses);
-        if plugins_changed {
-            let loaded = self.loaded().map(|(key, plugin)| (key.clone(), Arc::clone(plugin)));
-            snapshot = snapshot.with_plugins(loaded.collect::<PluginSet>());
-        }
-        current.store(snapshot);
+    /// Lets take effect what has come in, and sees to the versions that are not the latest.
+    async fn settle(&mut self, current: &Current) {
+        // What is new runs at once. Keeping it takes its time.
+        self.decide(current).await;
+        self.changed.extend(self.versions.keep().await);
+        self.hold(current).await;
+        self.decide(current).await;
     }
 
-    /// Whether all that was seen is read and loaded, but for files that keep changing.
-    fn has_settled(&self, now: Instant) -> bool {
-        let patience = self.config.settle + RESTLESS_WAIT;
-        let waits = |entry: &Entry| entry.unread_for(now).is_some_and(|since| since < patience);
-        self.loads.is_empty() && !self.entries.values().any(waits)
+    /// Loads the versions that chains name, or would by what is declared and waits, and forgets those that
+    /// nothing needs any more.
+    async fn hold(&mut self, current: &Current) {
+        let snapshot = current.load();
+        let undecided = self.undecided.declared.as_deref().unwrap_or_default();
+        let pins = snapshot.pins().cloned().chain(Pin::of(undecided)).collect();
+        let entries = &self.entries;
+        let active = |key: &PluginKey| entries.get(key)?.loaded().cloned();
+        let changed = self.versions.settle(snapshot.plugins(), pins, &self.runtime, active);
+        self.changed.extend(changed.await);
     }
 
-    /// The names of plugins that are waited for, for people.
-    fn slow(&self) -> String {
-        let waits =
-            |entry: &Entry| entry.is_loading() || entry.unread_for(Instant::now()).is_some();
-        let slow: Vec<_> = self.entries.iter().filter(|(_, entry)| waits(entry)).collect();
-        let names: Vec<_> = slow.iter().take(MAX_NAMES).map(|(key, _)| key.to_string()).collect();
-        let names = names.join(", ");
-        match slow.len().saturating_sub(MAX_NAMES) {
-            0 => names,
-            more => format!("{names} and {more} more"),
-        }
+    /// These plugins as they are now.
+    fn shelves(&self, keys: &BTreeSet<PluginKey>) -> impl Iterator<Item = (PluginKey, Shelf)> {
+        keys.iter().map(|key| (key.clone(), self.shelf(key)))
+    }
+
+    fn shelf(&self, key: &PluginKey) -> Shelf {
+        let entry = self.entries.get(key);
+        let status = entry.map_or_else(PluginStatus::default, Entry::status);
+        self.versions.shelf(key, entry.and_then(Entry::loaded), status)
+    }
+
+    /// The bytes of what waits to take effect.
+    fn waiting_bytes(&self) -> usize {
+        let waiting = self.entries.values().filter_map(Entry::waiting);
+        waiting.map(|waiting| waiting.content.wasm.len()).sum()
     }
 }

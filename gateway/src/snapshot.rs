@@ -3,37 +3,52 @@
 //! Whoever starts work takes the current snapshot and keeps it to the end, so an event never sees half
 //! of a change.
 
+mod configs;
 mod definition;
+mod link;
 mod plugins;
+mod shelf;
 mod status;
+mod version;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::delivery::{Failure, FailureKind, WebhookId};
 use crate::digest::Digest;
-use crate::event::EventType;
+use crate::event::{EventId, EventType};
 use crate::route::Index;
-use crate::transform::{Secrets, Step};
+use crate::transform::{Failed, Secrets, Step};
+use configs::{Checked, Use};
 
-pub use self::definition::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
+pub use self::configs::Misconfigured;
+pub use self::definition::{
+    BodyForm, KeyHash, OnPluginFailure, PluginUse, TenantDefinition, WebhookDefinition,
+};
+pub use self::link::{Link, MissingPlugin, Pin};
 pub use self::plugins::{PluginKey, PluginSet};
-pub use self::status::{PluginStatus, PluginStatuses, Rejection};
+pub use self::shelf::{KeptVersion, Shelf};
+pub use self::status::{PluginStatus, Rejection};
+pub use self::version::{Canary, Share, Version};
 
 /// Tenants, webhooks and plugins at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     declared: Arc<Declared>,
     plugins: PluginSet,
-    statuses: PluginStatuses,
+    /// Of every config that is declared, with the plugins as they are.
+    checked: Arc<Checked>,
 }
 
 #[derive(Debug, Default)]
 struct Declared {
     keys: HashMap<KeyHash, Arc<Tenant>>,
     webhooks: HashMap<WebhookId, Arc<Webhook>>,
+    pins: BTreeSet<Pin>,
+    uses: Vec<Use>,
 }
 
 impl Declared {
@@ -41,9 +56,10 @@ impl Declared {
         let mut declared = Self::default();
         for definition in tenants {
             let keys = definition.keys.clone();
-            let tenant = Arc::new(compile(definition));
+            let tenant = Arc::new(compile(definition, &mut declared.uses));
             for webhook in &tenant.webhooks {
                 declared.webhooks.insert(webhook.id.clone(), Arc::clone(webhook));
+                declared.pins.extend(webhook.pins());
             }
             declared.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
         }
@@ -70,6 +86,12 @@ impl Tenant {
     pub fn route(&self, event_type: &EventType) -> impl Iterator<Item = &Arc<Webhook>> {
         self.index.find(event_type).into_iter().filter_map(|target| self.webhooks.get(target))
     }
+
+    /// All of its webhooks, in the order they were declared.
+    #[must_use]
+    pub fn webhooks(&self) -> &[Arc<Webhook>] {
+        &self.webhooks
+    }
 }
 
 /// A webhook, ready to be delivered to.
@@ -83,46 +105,57 @@ pub struct Webhook {
     pub definition: WebhookDefinition,
     /// The tenant's secrets that its plugins may be granted.
     pub plugin_secrets: Secrets,
-    /// The tenant's plugins and then the webhook's own, each with its config.
-    chain: Vec<(String, Arc<str>)>,
+    /// The tenant's plugins and then the webhook's own.
+    chain: Vec<Link>,
+}
+
+impl Webhook {
+    /// The plugins of its chain, in order.
+    #[must_use]
+    pub fn chain(&self) -> &[Link] {
+        &self.chain
+    }
+
+    /// Whether its chain names this plugin.
+    #[must_use]
+    pub fn uses(&self, plugin: &str) -> bool {
+        self.chain.iter().any(|link| link.name == plugin)
+    }
+
+    fn pins(&self) -> impl Iterator<Item = Pin> {
+        self.chain.iter().flat_map(|link| link.pins(&self.tenant))
+    }
 }
 
 impl Snapshot {
     /// Compiles what is declared, with these plugins.
     #[must_use]
     pub fn new(tenants: Vec<TenantDefinition>, plugins: PluginSet) -> Self {
-        let statuses = PluginStatuses::default();
-        Self { declared: Arc::new(Declared::compile(tenants)), plugins, statuses }
+        Self::checked(Arc::new(Declared::compile(tenants)), plugins, &Checked::default())
     }
 
     /// The same plugins with other declarations.
     #[must_use]
     pub fn with_tenants(&self, tenants: Vec<TenantDefinition>) -> Self {
-        Self { declared: Arc::new(Declared::compile(tenants)), ..self.clone() }
+        let declared = Arc::new(Declared::compile(tenants));
+        Self::checked(declared, self.plugins.clone(), &self.checked)
     }
 
     /// The same declarations with other plugins.
     #[must_use]
     pub fn with_plugins(&self, plugins: PluginSet) -> Self {
-        Self { plugins, ..self.clone() }
+        Self::checked(Arc::clone(&self.declared), plugins, &self.checked)
     }
 
-    /// The same with other news of the plugins' files.
-    #[must_use]
-    pub fn with_statuses(&self, statuses: PluginStatuses) -> Self {
-        Self { statuses, ..self.clone() }
+    fn checked(declared: Arc<Declared>, plugins: PluginSet, before: &Checked) -> Self {
+        let checked = Arc::new(Checked::of(&declared.uses, &plugins, before));
+        Self { declared, plugins, checked }
     }
 
     /// The plugins.
     #[must_use]
     pub fn plugins(&self) -> &PluginSet {
         &self.plugins
-    }
-
-    /// What has become of the plugins' files.
-    #[must_use]
-    pub fn statuses(&self) -> &PluginStatuses {
-        &self.statuses
     }
 
     /// The tenant that an API key belongs to.
@@ -138,6 +171,11 @@ impl Snapshot {
         self.declared.webhooks.get(id)
     }
 
+    /// All webhooks, in no order.
+    pub fn webhooks(&self) -> impl Iterator<Item = &Arc<Webhook>> {
+        self.declared.webhooks.values()
+    }
+
     /// The webhooks whose chains name this plugin, as `tenant/webhook`.
     #[must_use]
     pub fn users_of(&self, key: &PluginKey) -> Vec<String> {
@@ -145,7 +183,7 @@ impl Snapshot {
             .declared
             .webhooks
             .values()
-            .filter(|webhook| webhook.chain.iter().any(|(name, _)| *name == key.name))
+            .filter(|webhook| webhook.chain.iter().any(|link| link.name == key.name))
             .filter(|webhook| key.tenant.as_ref().is_none_or(|tenant| **tenant == *webhook.tenant))
             .map(|webhook| format!("{}/{}", webhook.tenant, webhook.definition.name))
             .collect();
@@ -153,53 +191,113 @@ impl Snapshot {
         users
     }
 
-    /// A webhook's chain with the plugins as they are now.
+    /// A webhook's chain with the plugins as they are now, for this event.
     ///
     /// # Errors
-    /// When a plugin is not loaded.
-    pub fn chain(&self, webhook: &Webhook) -> Result<Vec<Step>, Failure> {
-        let step = |(name, config): &(String, Arc<str>)| {
-            let plugin = self.plugins.find(&webhook.tenant, name).ok_or_else(|| {
-                let message = format!("the plugin `{name}` is not loaded");
-                Failure::new(FailureKind::PluginMissing, message)
-            })?;
-            Ok(Step { plugin: Arc::clone(plugin), config: Arc::clone(config) })
+    /// When a plugin is not loaded, or not the version that the chain names, or its config does not fit it.
+    pub fn chain(&self, webhook: &Webhook, event: &EventId) -> Result<Vec<Step>, Box<Failed>> {
+        let failed = |plugin: &str, kind, message| {
+            Box::new(Failed { plugin: plugin.into(), failure: Failure::new(kind, message) })
+        };
+        let step = |link: &Link| {
+            let version = link.version_for(event, &webhook.id);
+            let plugin = self
+                .plugins
+                .choose(&webhook.tenant, &link.name, version)
+                .map_err(|reason| failed(&link.name, FailureKind::PluginMissing, reason))?;
+            if let Some(misfits) = self.checked.misfits(plugin, &link.config) {
+                let message = format!("{}: {misfits}", link.name);
+                return Err(failed(plugin.label(), FailureKind::PluginConfig, message));
+            }
+            Ok(Step { plugin: Arc::clone(plugin), config: Arc::clone(&link.config) })
         };
         webhook.chain.iter().map(step).collect()
     }
 
-    /// The plugins that chains name and that are not loaded, each with a webhook that names it.
+    /// The hash of all that decides how a webhook's plugins fare: their versions, configs, limits and grants,
+    /// the secrets, what they see of the webhook, and what follows when they fail. When it changes, what failed may work.
     #[must_use]
-    pub fn missing_plugins(&self) -> Vec<(String, String)> {
-        let mut missing: Vec<_> = self
-            .declared
-            .webhooks
-            .values()
-            .flat_map(|webhook| webhook.chain.iter().map(move |(name, _)| (webhook, name)))
-            .filter(|(webhook, name)| self.plugins.find(&webhook.tenant, name).is_none())
-            .map(|(webhook, name)| {
-                (name.clone(), format!("{}/{}", webhook.tenant, webhook.definition.name))
-            })
-            .collect();
+    pub fn chain_digest(&self, webhook: &Webhook) -> Digest {
+        let definition = &webhook.definition;
+        let mut parts = vec![
+            format!("{:?}", definition.on_plugin_failure),
+            format!("{:?}", (&definition.name, &definition.metadata)),
+            webhook.plugin_secrets.digest().to_string(),
+        ];
+        for link in &webhook.chain {
+            parts.push(format!("{:?}", (&link.name, &link.config, &link.canary)));
+            for version in link.versions() {
+                let plugin = self.plugins.choose(&webhook.tenant, &link.name, version).ok();
+                let runs = plugin.map(|it| (it.label(), it.limits(), it.grants()));
+                parts.push(format!("{runs:?}"));
+            }
+        }
+        let parts: Vec<_> = parts.iter().map(String::as_bytes).collect();
+        Digest::of_parts(&parts)
+    }
+
+    /// The versions that chains name by their hashes.
+    pub fn pins(&self) -> impl Iterator<Item = &Pin> {
+        self.declared.pins.iter()
+    }
+
+    /// The uses of plugins whose configs do not fit, in the order of declaration.
+    #[must_use]
+    pub fn misconfigured(&self) -> Vec<Misconfigured> {
+        self.checked.misconfigured(&self.declared.uses, &self.plugins)
+    }
+
+    /// Whether a use works here that does not with other plugins and the same declarations.
+    #[must_use]
+    pub fn works(&self, elsewhere: &Misconfigured) -> bool {
+        self.checked.works(&self.declared.uses, &self.plugins, elsewhere)
+    }
+
+    /// The plugins that chains name and that cannot be run.
+    #[must_use]
+    pub fn missing_plugins(&self) -> Vec<MissingPlugin> {
+        let mut missing = Vec::new();
+        for webhook in self.declared.webhooks.values() {
+            for link in &webhook.chain {
+                for version in link.versions() {
+                    let chosen = self.plugins.choose(&webhook.tenant, &link.name, version);
+                    missing.extend(chosen.err().map(|reason| MissingPlugin {
+                        webhook: format!("{}/{}", webhook.tenant, webhook.definition.name),
+                        name: link.name.clone(),
+                        version: version.clone(),
+                        reason,
+                    }));
+                }
+            }
+        }
         missing.sort();
+        missing.dedup();
         missing
     }
 }
 
-fn compile(definition: TenantDefinition) -> Tenant {
+/// Makes a tenant of what is declared, and adds its uses of plugins to all others.
+fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
     let name: Arc<str> = definition.name.into();
+    let mut declare = |webhook: Option<&String>, plugins: &[PluginUse]| -> Vec<Link> {
+        let links: Vec<_> = plugins.iter().map(Link::new).collect();
+        uses.extend(links.iter().zip(plugins).map(|(link, plugin)| Use {
+            tenant: Arc::clone(&name),
+            webhook: webhook.cloned(),
+            link: link.clone(),
+            place: plugin.place.clone(),
+        }));
+        links
+    };
+    let of_tenant = declare(None, &definition.plugins);
     let mut index = Index::default();
     let mut webhooks = Vec::with_capacity(definition.webhooks.len());
     for webhook in definition.webhooks {
         if webhook.active {
             webhook.event_types.iter().for_each(|glob| index.insert(glob, webhooks.len()));
         }
-        let chain = definition
-            .plugins
-            .iter()
-            .chain(&webhook.plugins)
-            .map(|plugin| (plugin.name.clone(), plugin.config.as_str().into()))
-            .collect();
+        let own = declare(Some(&webhook.name), &webhook.plugins);
+        let chain = of_tenant.iter().cloned().chain(own).collect();
         let id = Digest::of_parts(&[name.as_bytes(), webhook.name.as_bytes()]).short();
         webhooks.push(Arc::new(Webhook {
             id: WebhookId(format!("wh_{id}").into()),
@@ -214,23 +312,35 @@ fn compile(definition: TenantDefinition) -> Tenant {
 
 /// The current snapshot. Cheap to clone; all clones see the same one.
 #[derive(Debug, Clone)]
-pub struct Current(Arc<ArcSwap<Snapshot>>);
+pub struct Current {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// How often it was replaced.
+    replaced: watch::Sender<u64>,
+}
 
 impl Current {
     /// Begins with this snapshot.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(snapshot)))
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        Self { snapshot, replaced: watch::Sender::new(0) }
     }
 
     /// The snapshot as of now.
     #[must_use]
     pub fn load(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.snapshot.load_full()
     }
 
     /// Replaces it. What is under way keeps the one that it has.
     pub fn store(&self, snapshot: Snapshot) {
-        self.0.store(Arc::new(snapshot));
+        self.snapshot.store(Arc::new(snapshot));
+        self.replaced.send_modify(|times| *times += 1);
+    }
+
+    /// Counts how often it was replaced. Whoever sees a count sees a snapshot at least that new.
+    #[must_use]
+    pub fn replacements(&self) -> watch::Receiver<u64> {
+        self.replaced.subscribe()
     }
 }

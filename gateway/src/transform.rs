@@ -4,11 +4,12 @@
 //! plugin of it; `compile` does so in child processes, and `cache` keeps what they made; `turns` says which call
 //! may begin and `pace` which may go on; `call` runs one call under its limits, with the empty `wasi` that some
 //! languages need; `host` is what a call may ask for beyond that; `output` checks what came back; `chain` strings
-//! calls together.
+//! calls together; `meter` counts them; `schema` checks configs.
 //!
 //! For a plugin's author, `trial` makes one call and tells everything about it, `fixture` compares a call with
 //! what a file expects, `anatomy` tells what a file consists of, and `shrink` leaves out what no gateway needs.
 
+mod allowance;
 mod anatomy;
 mod blame;
 mod budget;
@@ -30,6 +31,7 @@ mod meter;
 mod output;
 mod pace;
 mod pool;
+mod schema;
 mod shrink;
 mod state;
 mod text;
@@ -42,6 +44,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::schema::ConfigSchema;
 use crate::digest::Digest;
 
 pub use self::anatomy::{Anatomy, DamagedFile, Kind};
@@ -55,6 +58,8 @@ pub use self::host::{
 };
 pub use self::limits::Limits;
 pub use self::load::{LoadError, Resources};
+pub use self::meter::{Meter, Reading};
+pub use self::schema::Misfits;
 pub use self::shrink::shrink;
 pub use self::trial::{Returned, Trial, trial};
 pub use self::usage::{LogLevel, LogLine, Usage};
@@ -127,6 +132,7 @@ pub struct Plugin {
     description: Description,
     limits: Limits,
     grants: Arc<Grants>,
+    meter: Arc<Meter>,
     runtime: Runtime,
     pool: pool::Pool,
     /// Whether its calls need a WASI context.
@@ -134,6 +140,7 @@ pub struct Plugin {
     code: Code,
     /// Keeps the code that it runs from in the cache.
     _compiled: Option<cache::Hold>,
+    config_schema: Option<ConfigSchema>,
 }
 
 /// A plugin's code, linked: what each call instantiates.
@@ -169,6 +176,14 @@ impl Plugin {
         &self.description
     }
 
+    /// Checks a config, as JSON text, by the plugin's schema; without one, any will do.
+    ///
+    /// # Errors
+    /// What of it does not fit.
+    pub fn check_config(&self, config: &str) -> Result<(), Misfits> {
+        self.config_schema.as_ref().map_or(Ok(()), |schema| schema.check(config))
+    }
+
     /// What one call may use.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -179,6 +194,17 @@ impl Plugin {
     #[must_use]
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// What its calls came to.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Goes on with the meter that the same version had before.
+    pub fn continue_meter(&mut self, meter: Arc<Meter>) {
+        self.meter = meter;
     }
 }
 

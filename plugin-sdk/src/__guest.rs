@@ -34,6 +34,9 @@ pub trait Plugin {
     /// What the plugin does, for people.
     const DESCRIPTION: &'static str;
 
+    /// The schema of its config; none when any JSON will do.
+    fn config_schema() -> Option<String>;
+
     /// Calls the annotated function.
     fn transform(event: Event<&str>, context: Context<&str>) -> Result<Verdict>;
 }
@@ -49,7 +52,7 @@ impl<P: Plugin> Guest for Export<P> {
             name: P::NAME.to_owned(),
             version: P::VERSION.to_owned(),
             description: P::DESCRIPTION.to_owned(),
-            config_schema: None,
+            config_schema: P::config_schema(),
             capabilities: Vec::new(),
             extensions: Vec::new(),
         }

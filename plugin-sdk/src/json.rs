@@ -4,9 +4,11 @@
 //! for each: the text is only skimmed, numbers keep every digit, and what is passed on stays byte for
 //! byte as it was. For everything else, a struct that derives `Deserialize` is the better choice.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, Visitor};
 use serde_json::value::RawValue;
 
@@ -69,6 +71,24 @@ impl fmt::Display for Pointer {
             formatter.write_str(&token.replace('~', "~0").replace('/', "~1"))?;
         }
         Ok(())
+    }
+}
+
+impl JsonSchema for Pointer {
+    fn schema_name() -> Cow<'static, str> {
+        "Pointer".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "json-pointer",
+            "pattern": "^(/([^~/]|~[01])*)*$",
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 //! drop it. Every call runs in a fresh sandbox; nothing that a call leaves behind is seen by the next.
 //!
 //! ```
-//! use hookmill_plugin::{Context, Event, Result, Verdict, transform};
+//! use hookmill_plugin::{Context, Event, Result, Verdict, config, transform};
 //!
 //! #[derive(serde::Deserialize)]
 //! struct Order {
@@ -13,8 +13,9 @@
 //!     total: u64,
 //! }
 //!
-//! #[derive(serde::Deserialize)]
+//! #[config]
 //! struct Config {
+//!     /// ISO 4217, such as `EUR`.
 //!     currency: String,
 //! }
 //!
@@ -41,8 +42,9 @@
 //!   included: a struct, [`serde_json::Value`], `&serde_json::value::RawValue`. The less of the payload
 //!   `T` names, the faster the call. Borrow text as `#[serde(borrow)] Cow<'a, str>`: a plain `&str`
 //!   refuses strings that are written with escapes.
-//! - The second is a [`Context<C>`] and may be left out. `C` is the plugin's config for this webhook;
-//!   plain `Context` accepts any config and ignores it.
+//! - The second is a [`Context<C>`] and may be left out. `C` is the plugin's config for this webhook, a type
+//!   with the attribute [`config`](macro@crate::config), by which the gateway checks configs before they are used; plain
+//!   `Context` accepts any config and ignores it.
 //! - It returns a [`Verdict`], or a `Result` of one with any error: see [`Failure`] for what `?` does
 //!   to the delivery.
 //! - Its doc comment is the description that the gateway shows; name and version come from `Cargo.toml`.
@@ -80,6 +82,7 @@ pub mod testing;
 pub mod verdict;
 
 mod mismatch;
+mod schema;
 mod transform;
 
 #[cfg(any(test, all(target_arch = "wasm32", not(target_feature = "atomics"), feature = "arena")))]
@@ -90,7 +93,13 @@ mod arena;
 pub mod __guest;
 
 #[doc(hidden)]
+pub use schema::text_of as __config_schema;
+#[doc(hidden)]
 pub use transform::call as __call;
+
+// What the attributes generate names the crate from outside, and this crate's own tests use them.
+#[cfg(test)]
+extern crate self as hookmill_plugin;
 
 /// The examples of the README are tested with those of the documentation.
 #[cfg(doctest)]
@@ -104,6 +113,9 @@ struct ProjectReadme;
 
 pub use event::{AnyConfig, Context, Event};
 pub use failure::{Failure, OrInvalid, Result};
-pub use hookmill_plugin_macros::transform;
+pub use hookmill_plugin_macros::{config, transform};
+pub use schema::{Config, schema_of};
+pub use schemars;
+pub use serde;
 pub use transform::{IntoVerdict, Transform};
 pub use verdict::{Body, HeaderChange, Outgoing, Verdict};

@@ -9,7 +9,12 @@ use serde_json::json;
 async fn every_misdeed_is_a_typed_failure_retried_then_dead_and_never_sent() {
     let receiver = Receiver::start().await;
     let webhook = receiver.webhook("it").plugins(&[("misbehave", json!({}))]);
-    let gateway = Gateway::new().plugin("misbehave").webhook(webhook).start().await;
+    let gateway = Gateway::new()
+        .setting("plugins.breaker.failures = 1000")
+        .plugin("misbehave")
+        .webhook(webhook)
+        .start()
+        .await;
     for (deed, kind, message) in [
         ("loop", "plugin_timeout", "ran longer than its limit of 50ms"),
         ("memory", "plugin_memory", "needs more memory than its limit of 16777216 bytes"),
@@ -45,6 +50,13 @@ async fn every_misdeed_is_a_typed_failure_retried_then_dead_and_never_sent() {
             assert_eq!(failure["fault"], "plugin", "{deed}");
             let said = failure["message"].as_str().unwrap();
             assert!(said.starts_with("misbehave: ") && said.contains(message), "{deed}: {said}");
+        }
+        let log = gateway.log();
+        let delivery = deliveries[0]["id"].as_str().unwrap();
+        for outcome in ["attempt failed", "delivery is dead"] {
+            let parts = [outcome, "acme", "misbehave@", &id, delivery, kind, message];
+            let told = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+            assert!(told, "{deed} is not in the log: {log}");
         }
     }
     assert!(receiver.received().is_empty(), "nothing is ever sent untransformed");
@@ -225,6 +237,7 @@ async fn spinning_plugins_do_not_stop_the_others() {
     let spinning = receiver.webhook("spin").events(&["spin"]).plugins(&[("misbehave", json!({}))]);
     let healthy = receiver.webhook("healthy").events(&["ok"]).plugins(&[("stamp", json!({}))]);
     let gateway = Gateway::new()
+        .setting("plugins.breaker.failures = 1000")
         .plugin("misbehave")
         .plugin("stamp")
         .webhook(spinning.set("retry", &json!([])))

@@ -27,7 +27,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("problem", &[]),
     ("access", &["problem", "snapshot"]),
     ("ingest", &["problem", "access", "pipeline", "record", "snapshot"]),
-    ("admin", &["problem", "access", "record", "snapshot"]),
+    ("admin", &["problem", "access", "pipeline", "transform", "record", "snapshot"]),
     ("server", &["problem"]),
     (
         "config",
@@ -59,7 +59,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "reload",
         ],
     ),
-    ("cli", &["app", "config", "deliver", "sign", "transform"]),
+    ("cli", &["app", "config", "deliver", "reload", "sign", "snapshot", "transform"]),
 ];
 
 /// Foreign crates that one module owns, or a few at one edge.
@@ -69,6 +69,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("wasi_preview1_component_adapter_provider", &["transform"]),
     ("wasmparser", &["transform"]),
     ("wit_component", &["transform"]),
+    ("jsonschema", &["transform"]),
     ("hmac", &["sign"]),
     ("sha2", &["sign", "digest"]),
     ("base64", &["sign"]),

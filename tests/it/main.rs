@@ -24,12 +24,18 @@ mod capabilities;
 mod corpus;
 /// Guests that a generator makes, and good ones with a few bytes changed.
 mod generated;
+/// Plugins that keep failing: what is held, and how it is released.
+mod breaker;
 /// Plugins that change on disk while events flow.
 mod reload;
 /// Plugin files as people, editors and systems write, replace and break them.
 mod reload_files;
 /// Compiling: bounded, kept, and no delay for others.
 mod compiling;
+/// Versions of plugins: kept, pinned, rolled back, tried on a share of the events.
+mod versions;
+/// Configs that do not fit the schemas of their plugins.
+mod configs;
 /// Processes that are killed or told to stop.
 mod crash;
 /// What the configuration and the command line say.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 /// The workspace's folder.
 #[must_use]
 pub fn workspace() -> PathBuf {
@@ -74,6 +76,21 @@ fn leb128(mut number: usize) -> Vec<u8> {
             return bytes;
         }
     }
+}
+
+/// A version of the guest `described` with this config schema, whose `title` it puts into what it forwards.
+#[must_use]
+pub fn described(schema: &Value) -> Vec<u8> {
+    const MARK: &[u8] = b"schema:    ";
+    let mut bytes = wasm("described");
+    let at =
+        bytes.windows(MARK.len()).position(|window| window == MARK).expect("the schema's mark");
+    let at = at + "schema:".len();
+    let schema = schema.to_string();
+    let room = bytes[at..].iter().take_while(|byte| **byte == b' ').count();
+    assert!(schema.len() <= room, "a schema has up to {room} bytes: {schema}");
+    bytes.splice(at..at + schema.len(), schema.bytes());
+    bytes
 }
 
 /// A plugins folder.

@@ -145,6 +145,12 @@ impl Gateway {
     pub async fn start(self) -> Running {
         let path = self.configuration_file();
         std::fs::write(&path, self.configuration()).unwrap();
+        self.resume().await
+    }
+
+    /// Starts it again with the configuration file as it was left.
+    pub async fn resume(self) -> Running {
+        let path = self.configuration_file();
         let (child, url) = spawn(&self.binary, &path, &self.log()).await;
         Running { gateway: self, client: client(), child, url }
     }
@@ -315,6 +321,24 @@ impl Running {
         answer(request.send().await?).await
     }
 
+    /// Posts nothing to a path as the tenant `acme`.
+    pub async fn command(&self, path: &str) -> Answer {
+        self.command_as(KEY, path).await
+    }
+
+    /// Posts nothing to a path as the tenant `globex`.
+    pub async fn command_as_other(&self, path: &str) -> Answer {
+        self.command_as(OTHER_KEY, path).await
+    }
+
+    async fn command_as(&self, key: &str, path: &str) -> Answer {
+        let request = self
+            .client
+            .post(format!("{}{path}", self.url))
+            .header("authorization", format!("Bearer {key}"));
+        answer(request.send().await.unwrap()).await.unwrap()
+    }
+
     /// Gets a path as the tenant `acme`.
     pub async fn get(&self, path: &str) -> Answer {
         self.get_as(KEY, path).await
@@ -350,6 +374,15 @@ impl Running {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id().unwrap()
+    }
+
+    /// Waits until the only delivery of an event is in this state, and gives it.
+    pub async fn delivery_in(&self, state: &str, id: &str) -> Value {
+        let path = format!("/v1/events/{id}");
+        let get = async || self.get(&path).await.body["deliveries"][0].clone();
+        eventually(&format!("{id} to be {state}"), || async { get().await["state"] == state })
+            .await;
+        get().await
     }
 
     /// Kills the process with SIGKILL.

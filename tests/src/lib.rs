@@ -22,7 +22,7 @@ pub mod guest;
 mod receiver;
 mod webhook;
 
-pub use files::{Plugins, slow_to_compile, stamped, wasm, workspace};
+pub use files::{Plugins, described, slow_to_compile, stamped, wasm, workspace};
 pub use gateway::{Answer, Gateway, Running, binary, eventually};
 pub use guest::{Expected, Guest};
 pub use receiver::{Received, Receiver, Reply, SECRET};

@@ -15,6 +15,7 @@ mod new;
 mod sandbox;
 mod test;
 mod try_out;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,8 @@ enum Command {
     Inspect(inspect::Args),
     Bench(bench::Args),
     Dev(dev::Args),
+    Versions(versions::VersionsArgs),
+    Rollback(versions::RollbackArgs),
 }
 
 /// Why a command ends without success: a message for people.
@@ -62,6 +65,8 @@ pub(super) async fn run(args: Args) -> ExitCode {
         Command::Inspect(args) => inspect::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Dev(args) => dev::run(args).await,
+        Command::Versions(args) => return versions::versions(&args),
+        Command::Rollback(args) => return versions::rollback(&args).await,
     };
     done.unwrap_or_else(|problem| terminal::fail(&problem))
 }

@@ -37,7 +37,7 @@ pub(super) struct ConfigFile {
         env = "HOOKMILL_CONFIG",
         default_value = "hookmill.toml"
     )]
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 /// Runs the gateway until a signal ends it.
@@ -66,6 +66,7 @@ pub(super) async fn check(config: ConfigFile) -> ExitCode {
     terminal::fail(&report.problems.join("\n"))
 }
 
-fn environment() -> Environment {
+/// The variables that this process was started with.
+pub(super) fn environment() -> Environment {
     std::env::vars_os().collect()
 }

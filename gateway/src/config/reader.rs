@@ -183,6 +183,11 @@ impl Place {
         format!("{} on {}", self.path, self.origin)
     }
 
+    /// Where it stands, in short: the line, or the variable.
+    pub(super) fn line(&self) -> String {
+        self.origin.to_string()
+    }
+
     /// The place of an element in the list at this place; `names` as they stand in variables.
     pub(super) fn element(&self, index: usize, names: &[String]) -> Self {
         Self {

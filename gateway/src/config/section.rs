@@ -65,6 +65,15 @@ impl Section<'_> {
         Section::read(self.reader, place, entries, read)
     }
 
+    /// A table of settings that means something by being there; none when it is left out or no table.
+    pub(super) fn optional_section<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> Option<T> {
+        self.item(key)?.section(read)
+    }
+
     /// A list that may be left out. None as well when it is refused; elements that are refused are left
     /// out of the result.
     pub(super) fn list<T>(

@@ -19,15 +19,27 @@ use super::values::{
 use super::{MAX_CONCURRENCY, deliver, pipeline};
 use crate::route::Glob;
 use crate::sign::Secret;
-use crate::snapshot::{BodyForm, KeyHash, PluginUse, TenantDefinition, WebhookDefinition};
+use crate::snapshot::{
+    BodyForm, Canary, KeyHash, OnPluginFailure, PluginUse, Share, TenantDefinition, Version,
+    WebhookDefinition,
+};
 
 /// The most retries of a schedule.
 const MAX_RETRIES: usize = 100;
+
+/// The config of a plugin that was given none.
+const NO_CONFIG: &str = "{}";
 
 const BODY_FORMS: &[(&str, BodyForm)] = &[
     ("envelope", BodyForm::Envelope),
     ("data", BodyForm::Data),
     ("cloudevent", BodyForm::CloudEvent),
+];
+
+const ON_PLUGIN_FAILURE: &[(&str, OnPluginFailure)] = &[
+    ("retry", OnPluginFailure::Retry),
+    ("drop", OnPluginFailure::Drop),
+    ("dead", OnPluginFailure::Dead),
 ];
 
 /// What webhooks get from the settings that are not theirs alone.
@@ -136,6 +148,7 @@ fn webhook(
     let body = section.optional("body", choice(BODY_FORMS));
     let timeout = section.optional("timeout", duration(MILLISECOND..=HOUR));
     let retry = retry(section);
+    let on_plugin_failure = section.optional("on_plugin_failure", choice(ON_PLUGIN_FAILURE));
     let concurrency = section.optional("concurrency", count(1..=MAX_CONCURRENCY));
     let active = section.optional("active", flag);
     let metadata = section.map("metadata", str::to_owned, |key, item| {
@@ -152,6 +165,7 @@ fn webhook(
         body: body.unwrap_or(BodyForm::Envelope),
         timeout: timeout.unwrap_or(around.deliver.timeout),
         retry,
+        on_plugin_failure: on_plugin_failure.unwrap_or(OnPluginFailure::Retry),
         concurrency: concurrency.unwrap_or(around.pipeline.webhook_concurrency),
         active: active.unwrap_or(true),
         metadata,
@@ -200,16 +214,42 @@ fn plugins(section: &mut Section<'_>) -> Vec<PluginUse> {
 
 fn plugin(item: Item<'_>) -> Option<PluginUse> {
     if item.text().is_some() {
-        let (name, _) = item.read(name)?;
-        let config = "{}".to_owned();
-        return Some(PluginUse { name, config });
+        let (name, place) = item.read(name)?;
+        return Some(PluginUse {
+            name,
+            version: Version::Latest,
+            canary: None,
+            config: NO_CONFIG.to_owned(),
+            place: place.line(),
+        });
     }
     if !item.is_table() {
         return item.refuse(|node| wrong(node, "a name or a table"));
     }
     item.section(|section| {
         let name = section.required("name", "\"redact\"", name);
+        let version = section.optional("version", parsed(Version::parse)).unwrap_or_default();
+        let canary = canary(section, &version);
         let config = section.optional("config", json_text);
-        Some(PluginUse { name: name?.0, config: config.unwrap_or_else(|| "{}".to_owned()) })
+        let config = config.unwrap_or_else(|| NO_CONFIG.to_owned());
+        Some(PluginUse { name: name?.0, version, canary, config, place: section.place.line() })
+    })?
+}
+
+/// Reads the version that a share of the events goes to, beside the `stable` one.
+fn canary(section: &mut Section<'_>, stable: &Version) -> Option<Canary> {
+    section.optional_section("canary", |section| {
+        let version = section.required("version", "\"latest\"", parsed(Version::parse));
+        let share = section.required("share", "\"5%\"", parsed(Share::parse));
+        let (version, place) = version?;
+        if version == *stable {
+            let message = format!(
+                "is {:?}, which all other events go to as well; pin the stable version beside `canary`, \
+                 or name another one here",
+                version.to_string()
+            );
+            return section.reader.refuse(&place, message);
+        }
+        Some(Canary { version, share: share?.0 })
     })?
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::deliver::Schedule;
-use crate::snapshot::{BodyForm, KeyHash, WebhookDefinition};
+use crate::snapshot::{BodyForm, KeyHash, OnPluginFailure, Version, WebhookDefinition};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const OTHER_KEY: &str = "fedcba9876543210fedcba9876543210";
@@ -50,6 +50,8 @@ fn an_empty_file_is_the_defaults_and_no_tenants() {
     assert_eq!(config.ingest.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.record.data_dir, Path::new("/etc/hookmill/data"));
     assert_eq!(config.transform.cache_dir, Path::new("/etc/hookmill/data/plugin-cache"));
+    assert_eq!(config.reload.keep_versions, 5);
+    assert_eq!(config.reload.archive_dir, config.record.data_dir.join("plugins"));
     assert_eq!(config.reload.plugins_dir, Path::new("/etc/hookmill/plugins"));
     assert!(config.tenants.is_empty());
 }
@@ -120,6 +122,8 @@ fn every_setting_of_plugins_arrives() {
         max_memory_bytes = "8 MiB"
         settle = "0ms"
         poll = "1m"
+        keep_versions = 0
+        breaker = { failures = 14, probe = "3m", release_per_second = 15 }
         [plugins.limits]
         time = "2s"
         describe_time = "3s"
@@ -144,7 +148,10 @@ fn every_setting_of_plugins_arrives() {
     assert_eq!(config.transform.max_file_bytes, GIB);
     assert_eq!(config.transform.max_memory_bytes, 8 << 20);
     assert_eq!(config.reload.settle, Duration::ZERO);
-    assert_eq!(config.reload.poll, MINUTE);
+    let breaker = &config.pipeline.breaker;
+    assert_eq!((breaker.failures, breaker.release_per_second), (14, 15));
+    assert_eq!(breaker.probe, 3 * MINUTE);
+    assert_eq!((config.reload.poll, config.reload.keep_versions), (MINUTE, 0));
     let limits = transform::Limits {
         time: Duration::from_secs(2),
         describe_time: Duration::from_secs(3),
@@ -186,12 +193,17 @@ fn every_limit_of_what_is_granted_arrives() {
 fn every_setting_of_a_webhook_arrives() {
     let config = parse(&format!(
         r#"{MINIMAL}
-        plugins = ["redact", {{ name = "redact", config = {{ z = 1, a = [2026-01-02] }} }}]
+        plugins = [
+            "redact",
+            {{ name = "redact", config = {{ z = 1, a = [2026-01-02] }} }},
+            {{ name = "redact", version = "latest", canary = {{ version = "3F2A9C41", share = "0.5%" }} }},
+        ]
         secrets = ["{SECRET}"]
         headers = {{ X-Team = "a b" }}
         body = "cloudevent"
         timeout = "1ms"
         retry = ["5s", "1d"]
+        on_plugin_failure = "dead"
         concurrency = 3
         active = false
         metadata = {{ Region = "eu", tier = "1" }}
@@ -200,12 +212,20 @@ fn every_setting_of_a_webhook_arrives() {
     let webhook = only_webhook(&config);
     let plugins: Vec<_> =
         webhook.plugins.iter().map(|plugin| (&*plugin.name, &*plugin.config)).collect();
-    assert_eq!(plugins, [("redact", "{}"), ("redact", r#"{"z":1,"a":["2026-01-02"]}"#)]);
+    let first_two = [("redact", "{}"), ("redact", r#"{"z":1,"a":["2026-01-02"]}"#)];
+    assert_eq!(plugins, [&first_two[..], &[("redact", "{}")]].concat());
+    let tried = webhook.plugins[2].canary.as_ref().unwrap();
+    assert_eq!(
+        (tried.version.to_string(), tried.share.to_string()),
+        ("3f2a9c41".to_owned(), "0.5%".to_owned())
+    );
+    assert!(webhook.plugins.iter().all(|plugin| plugin.version == Version::Latest));
     assert_eq!(webhook.secrets.len(), 1);
     assert_eq!(webhook.headers, [("x-team".to_owned(), "a b".to_owned())]);
     assert_eq!(webhook.body, BodyForm::CloudEvent);
     assert_eq!(webhook.timeout, MILLISECOND);
     assert_eq!(webhook.retry, Schedule::new(vec![Duration::from_secs(5), DAY]));
+    assert_eq!(webhook.on_plugin_failure, OnPluginFailure::Dead);
     assert_eq!(webhook.concurrency, 3);
     assert!(!webhook.active);
     let metadata: Vec<_> = webhook.metadata.iter().map(|(k, v)| (&**k, &**v)).collect();
@@ -368,6 +388,10 @@ fn fragments() -> impl Strategy<Value = String> {
         "url",
         "plugins",
         "config",
+        "version",
+        "canary",
+        "share",
+        "\"5%\"",
         "retry",
         "limits",
         "time",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::breaker::Turn;
 use super::ready::Job;
 use super::{Pipeline, size};
 use crate::record::StoreError;
@@ -86,7 +87,10 @@ pub(super) async fn run(pipeline: Pipeline, drain: Drain) {
         () = claiming => {}
         () = drain.begun() => {}
     }
-    let waiting: Vec<_> = pipeline.0.ready.close().into_iter().map(|job| job.delivery.id).collect();
+    let waiting = pipeline.0.ready.close();
+    // What was held before is left in hand: the next start finds it there, and can hold it in its place.
+    let own = waiting.iter().filter(|job| job.turn == Turn::Own);
+    let waiting: Vec<_> = own.map(|job| job.delivery.id).collect();
     if !waiting.is_empty()
         && let Err(error) = pipeline.0.store.release(waiting).await
     {
@@ -118,7 +122,7 @@ async fn claim(pipeline: &Pipeline) -> Result<Option<Timestamp>, StoreError> {
                 let bytes = size(&event, delivery.request.as_deref());
                 let ready = &claiming.0.ready;
                 let slot = ready.admit(&event.tenant, &delivery.webhook, bytes, max_running);
-                Job { event: Arc::clone(&event), delivery, slot }
+                Job { event: Arc::clone(&event), delivery, slot, turn: Turn::Own }
             }));
             Ok::<_, StoreError>((count, claimed.next_due))
         });

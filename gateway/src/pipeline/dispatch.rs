@@ -8,37 +8,65 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::breaker::Turn;
+use super::breakers::Joining;
 use super::ready::Job;
-use super::{Pipeline, render, size};
+use super::{Pipeline, hold, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
 use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request};
 use crate::event::Event;
-use crate::record::{NewDelivery, Next, Update};
+use crate::record::{NewDelivery, Next, Start, Update};
 use crate::snapshot::{Snapshot, Webhook};
-use crate::transform::{self, Outcome, Recipient};
+use crate::transform::{self, Failed, Outcome, Recipient};
 
 /// How long to wait before recording again what the store could not take.
 const RECORD_AGAIN: Duration = Duration::from_millis(500);
 
 /// Sees one delivery through an attempt and records what came of it.
-pub(super) async fn run(pipeline: &Pipeline, event: Arc<Event>, mut delivery: Delivery) {
+pub(super) async fn run(
+    pipeline: &Pipeline,
+    event: Arc<Event>,
+    mut delivery: Delivery,
+    turn: Turn,
+) {
     let began = Began::now();
-    let attempt = AssertUnwindSafe(attempt(pipeline, &event, &mut delivery, began));
-    let update = match attempt.catch_unwind().await {
-        Ok(update) => update,
+    let attempt = AssertUnwindSafe(attempt(pipeline, &event, &mut delivery, turn, began));
+    let ended = match attempt.catch_unwind().await {
+        Ok(ended) => ended,
         // A defect of the gateway's own; the delivery must not be lost in it.
         Err(_) => {
             let failure = Failure::new(FailureKind::Internal, "the gateway panicked; see its log");
-            failed(&delivery, &Schedule::default(), began.failed(failure), Arc::default(), None)
+            let attempt = began.failed(failure);
+            failed(&delivery, &Schedule::default(), attempt, Arc::default(), None).into()
         }
     };
-    tell(pipeline, &event, &delivery, &update);
+    if turn == Turn::Trial {
+        pipeline.0.breakers.tried(&delivery.webhook, delivery.id);
+    }
+    tell(pipeline, &event, &delivery, &ended);
+    let Ended { update, joining, .. } = ended;
     record(pipeline, update).await;
+    drop(joining);
+}
+
+/// How a delivery's turn ended.
+pub(super) struct Ended {
+    pub(super) update: Update,
+    /// The plugin that failed, as in [`transform::Failed::plugin`].
+    pub(super) plugin: Option<Arc<str>>,
+    /// Kept until the update is on record when that holds the delivery.
+    pub(super) joining: Option<Joining>,
+}
+
+impl From<Update> for Ended {
+    fn from(update: Update) -> Self {
+        Self { update, plugin: None, joining: None }
+    }
 }
 
 /// When an attempt began.
 #[derive(Clone, Copy)]
-struct Began {
+pub(super) struct Began {
     at: Timestamp,
     instant: Instant,
 }
@@ -49,7 +77,7 @@ impl Began {
     }
 
     /// An attempt that got no answer.
-    fn failed(self, failure: Failure) -> Attempt {
+    pub(super) fn failed(self, failure: Failure) -> Attempt {
         self.ended(None, Some(failure), String::new())
     }
 
@@ -63,8 +91,9 @@ async fn attempt(
     pipeline: &Pipeline,
     event: &Arc<Event>,
     delivery: &mut Delivery,
+    turn: Turn,
     began: Began,
-) -> Update {
+) -> Ended {
     let snapshot = pipeline.0.current.load();
     let Some(webhook) = snapshot.webhook(&delivery.webhook) else {
         let failure = Failure::new(
@@ -72,39 +101,43 @@ async fn attempt(
             "the webhook is no longer declared; declare it again to have this delivered",
         );
         let attempt = began.failed(failure);
-        return failed(delivery, &Schedule::default(), attempt, Arc::default(), None);
+        return failed(delivery, &Schedule::default(), attempt, Arc::default(), None).into();
     };
-    let schedule = &webhook.definition.retry;
     let mut chain = Arc::default();
     // A stored request is sent as it is: the plugins do not run again.
     let stored = delivery.request.is_some();
     let request = match delivery.request.take() {
         Some(request) => request,
-        None => match transformed(&snapshot, webhook, event, delivery.id, &mut chain).await {
-            Ok(Outcome::Drop(reason)) => {
-                let next = Next::Dropped(reason);
-                return Update { delivery: delivery.id, attempt: None, chain, next };
+        None => {
+            let run = hold::Run { pipeline, snapshot: &snapshot, webhook, delivery, turn };
+            if let Some(held) = run.held() {
+                return held;
             }
-            Ok(Outcome::Forward(parts)) => {
-                split(pipeline, webhook, event, delivery, parts, &chain).await
+            let outcome = transformed(&snapshot, webhook, event, delivery.id, &mut chain).await;
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                Err(found) => return run.failed(began, chain, *found),
+            };
+            run.passed();
+            match outcome {
+                Outcome::Drop(reason) => {
+                    let next = Next::Dropped(reason);
+                    return Update { delivery: delivery.id, attempt: None, chain, next }.into();
+                }
+                Outcome::Forward(parts) => {
+                    split(pipeline, webhook, event, delivery, parts, &chain).await
+                }
             }
-            Err(failure) => {
-                return failed(delivery, schedule, began.failed(failure), chain, None);
-            }
-        },
+        }
     };
     let exchange = send(pipeline, webhook, event, delivery, &request, began.at).await;
     let attempt = began.ended(exchange.status, exchange.failure, exchange.excerpt);
     if attempt.failure.is_none() {
-        return Update {
-            delivery: delivery.id,
-            attempt: Some(attempt),
-            chain,
-            next: Next::Delivered,
-        };
+        let next = Next::Delivered;
+        return Update { delivery: delivery.id, attempt: Some(attempt), chain, next }.into();
     }
     let keep = (!stored).then_some(request);
-    failed(delivery, schedule, attempt, chain, keep)
+    failed(delivery, &webhook.definition.retry, attempt, chain, keep).into()
 }
 
 /// Runs the webhook's plugins; `chain` is set to the versions that ran.
@@ -114,8 +147,8 @@ async fn transformed(
     event: &Event,
     delivery: DeliveryId,
     chain: &mut Arc<str>,
-) -> Result<Outcome, Failure> {
-    let steps = snapshot.chain(webhook)?;
+) -> Result<Outcome, Box<Failed>> {
+    let steps = snapshot.chain(webhook, &event.id)?;
     if steps.is_empty() {
         return Ok(Outcome::Forward(vec![render::plain(event, webhook.definition.body)]));
     }
@@ -132,7 +165,7 @@ async fn transformed(
         delivery,
         secrets: &webhook.plugin_secrets,
     };
-    transform::run(event, recipient, &steps).await.map_err(|failed| failed.failure)
+    transform::run(event, recipient, &steps).await
 }
 
 /// Makes the parts of a split durable, each a delivery of its own, and gives the first one's request.
@@ -159,15 +192,15 @@ async fn split(
             let bytes = size(event, Some(&request));
             let concurrency = webhook.definition.concurrency;
             let slot = pipeline.0.ready.reserve(&event.tenant, &webhook.id, bytes, concurrency);
-            let in_hand = slot.is_some();
-            all_in_hand &= in_hand;
+            let start = if slot.is_some() { Start::InHand } else { Start::Due };
+            all_in_hand &= slot.is_some();
             if let Some(slot) = slot {
                 let request = Some(Arc::clone(&request));
                 let webhook = webhook.id.clone();
                 let delivery = Delivery { id, webhook, part, attempts: 0, request };
-                jobs.push(Job { event: Arc::clone(event), delivery, slot });
+                jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
             }
-            (NewDelivery { id, webhook: webhook.id.clone(), in_hand }, request)
+            (NewDelivery { id, webhook: webhook.id.clone(), start }, request)
         })
         .collect();
     if others.is_empty() {
@@ -204,7 +237,7 @@ async fn send(
 
 /// What follows a failed attempt: another one when the schedule has one left, `keep` being the request to
 /// send again.
-fn failed(
+pub(super) fn failed(
     delivery: &Delivery,
     schedule: &Schedule,
     attempt: Attempt,
@@ -233,7 +266,9 @@ fn jitter(delivery: DeliveryId) -> f64 {
 async fn record(pipeline: &Pipeline, update: Update) {
     let due = match &update.next {
         Next::Retry { at, .. } => Some(*at),
-        Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Split { .. } => None,
+        Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Held(_) | Next::Split { .. } => {
+            None
+        }
     };
     while let Err(error) = pipeline.0.store.record(update.clone()).await {
         tracing::error!(%error, delivery = %update.delivery, "an outcome cannot be recorded; trying again");
@@ -245,7 +280,9 @@ async fn record(pipeline: &Pipeline, update: Update) {
 }
 
 /// Logs what came of an attempt.
-fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, update: &Update) {
+fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, ended: &Ended) {
+    let Ended { update, plugin, .. } = ended;
+    let plugin = plugin.as_deref();
     let tenant = &*event.tenant;
     let (event, id, delivery) = (&event.id, &delivery.webhook, delivery.id);
     // People know a webhook by its name. Looking it up is left to when something is said.
@@ -257,13 +294,24 @@ fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, update: &Update
     match (&update.next, failure) {
         (Next::Retry { at, .. }, Some(failure)) => {
             let webhook = name();
-            tracing::warn!(tenant, webhook, %event, %delivery, %failure, retry_at = %at, "attempt failed");
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, retry_at = %at, "attempt failed");
+        }
+        (Next::Held(_), Some(failure)) => {
+            let webhook = name();
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, "attempt failed; the delivery is held");
+        }
+        (Next::Dropped(_), Some(failure)) => {
+            let webhook = name();
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, "attempt failed; the delivery is dropped, as the webhook says");
         }
         (Next::Dead, Some(failure)) => {
             let webhook = name();
-            tracing::error!(tenant, webhook, %event, %delivery, %failure, "delivery is dead");
+            tracing::error!(tenant, webhook, plugin, %event, %delivery, %failure, "delivery is dead");
         }
-        (Next::Dropped(reason), _) => {
+        (Next::Held(_), None) => {
+            tracing::debug!(tenant, webhook = %id, %event, %delivery, "held");
+        }
+        (Next::Dropped(reason), None) => {
             tracing::debug!(tenant, webhook = %id, %event, %delivery, reason, "dropped");
         }
         _ => tracing::debug!(tenant, webhook = %id, %event, %delivery, "delivered"),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::Config;
+use super::breaker::Turn;
 use super::claim::Alarm;
 use crate::delivery::{Delivery, WebhookId};
 use crate::event::Event;
@@ -22,6 +23,7 @@ pub(super) struct Job {
     pub(super) event: Arc<Event>,
     pub(super) delivery: Delivery,
     pub(super) slot: Slot,
+    pub(super) turn: Turn,
 }
 
 /// The lanes. Cheap to clone.
@@ -189,6 +191,20 @@ impl Ready {
 
     fn slot(&self, webhook: &WebhookId, bytes: usize) -> Slot {
         Slot { ready: self.clone(), webhook: webhook.clone(), bytes, running: false }
+    }
+
+    /// How many more deliveries of a webhook there is room for.
+    pub(super) fn room_of(&self, webhook: &WebhookId) -> usize {
+        let lanes = self.lanes();
+        let room = |held: Held, max: Held| match held.is_full(max) {
+            true => 0,
+            false => max.count.saturating_sub(held.count),
+        };
+        if lanes.closed {
+            return 0;
+        }
+        let lane = lanes.by_webhook.get(webhook).map_or_else(Held::default, |lane| lane.held);
+        room(lanes.held, self.0.max_held).min(room(lane, self.0.max_lane))
     }
 
     /// How many more deliveries there is room for, and the webhooks for which there is none.
@@ -381,6 +397,7 @@ mod tests {
             tenant_concurrency,
             max_ready_bytes: 800,
             webhook_concurrency: 1,
+            ..Config::default()
         };
         Ready::new(&config, Arc::default())
     }
@@ -419,7 +436,7 @@ mod tests {
             request: None,
         };
         let slot = ready.reserve(&tenant(name), &webhook(name), 10, limit)?;
-        Some(Job { event: Arc::new(event), delivery, slot })
+        Some(Job { event: Arc::new(event), delivery, slot, turn: Turn::Own })
     }
 
     fn started(ready: &Ready) -> Vec<Job> {
@@ -497,6 +514,19 @@ mod tests {
         assert!(rang(&ready).await);
         held.pop();
         assert!(!rang(&ready).await);
+    }
+
+    #[test]
+    fn the_room_of_a_webhook_is_its_lanes_share_of_what_is_free() {
+        let ready = ready(8, 100);
+        assert_eq!(ready.room_of(&webhook("a")), 2);
+        let held: Vec<_> = ["a", "b", "b"].map(|name| job(&ready, name, 10).unwrap()).into();
+        assert_eq!((ready.room_of(&webhook("a")), ready.room_of(&webhook("b"))), (1, 0));
+        let large = ready.reserve(&tenant("c"), &webhook("c"), 800, 10).unwrap();
+        assert_eq!(ready.room_of(&webhook("a")), 0, "the bytes of all are full");
+        drop((held, large));
+        ready.close();
+        assert_eq!(ready.room_of(&webhook("a")), 0);
     }
 
     #[tokio::test]

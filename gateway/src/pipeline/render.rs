@@ -82,7 +82,9 @@ mod tests {
 
     use super::*;
     use crate::deliver::Schedule;
-    use crate::snapshot::{PluginSet, Snapshot, TenantDefinition, WebhookDefinition};
+    use crate::snapshot::{
+        OnPluginFailure, PluginSet, Snapshot, TenantDefinition, WebhookDefinition,
+    };
     use crate::transform::Secrets;
 
     fn webhook(url: &str) -> Arc<Webhook> {
@@ -99,6 +101,7 @@ mod tests {
             body: BodyForm::Envelope,
             timeout: Duration::from_secs(1),
             retry: Schedule::default(),
+            on_plugin_failure: OnPluginFailure::Retry,
             concurrency: 1,
             active: true,
             metadata: Vec::new(),

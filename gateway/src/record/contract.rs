@@ -62,6 +62,13 @@ mod sqlite {
         a_retry_keeps_its_request_and_its_attempts
         a_split_makes_deliveries_of_their_own
         finished_deliveries_are_never_claimed
+        held_deliveries_are_never_due_and_keep_their_reason
+        held_deliveries_are_taken_in_order_of_acceptance
+        an_attempt_that_leaves_a_delivery_held_is_kept_and_not_counted
+        what_was_taken_from_the_held_ones_is_held_again_after_a_crash
+        the_last_one_taken_from_the_held_ones_is_due_after_a_crash
+        a_split_of_a_held_delivery_is_due_after_a_crash
+        a_hold_is_forgotten_once_nothing_is_held
         many_tasks_can_write_at_once
         keys_are_set_read_and_removed
         keys_are_seen_by_their_plugin_and_tenant_alone
@@ -96,12 +103,32 @@ fn event(id: &str, data: &str) -> NewEvent {
             ordering_key: Some("customer-7".to_owned()),
         }),
         given_id: true,
-        deliveries: vec![delivery("wh_a", false)],
+        deliveries: vec![delivery("wh_a", Start::Due)],
     }
 }
 
-fn delivery(name: &str, in_hand: bool) -> NewDelivery {
-    NewDelivery { id: DeliveryId::generate(), webhook: webhook(name), in_hand }
+fn delivery(name: &str, start: Start) -> NewDelivery {
+    NewDelivery { id: DeliveryId::generate(), webhook: webhook(name), start }
+}
+
+fn hold(cause: &str, second: i64) -> Arc<Hold> {
+    let failure = Failure::new(FailureKind::PluginTrap, format!("{cause}: trapped"));
+    let setup = Digest::of(cause.as_bytes());
+    Arc::new(Hold { cause: cause.into(), setup, failure, since: at(second) })
+}
+
+/// Accepts an event whose delivery to `wh_a` is held from the start; gives the delivery's id.
+async fn held(store: &impl Store, id: &str, why: &Arc<Hold>) -> DeliveryId {
+    let mut new = event(id, "1");
+    new.deliveries = vec![delivery("wh_a", Start::Held(Arc::clone(why)))];
+    let delivery = new.deliveries[0].id;
+    store.accept(submission(vec![new])).await.unwrap();
+    delivery
+}
+
+async fn take(store: &impl Store, which: Which) -> (Vec<DeliveryId>, u64) {
+    let taken = store.take_held(webhook("wh_a"), which).await.unwrap();
+    (taken.deliveries.iter().map(|(_, delivery)| delivery.id).collect(), taken.left)
 }
 
 fn submission(events: Vec<NewEvent>) -> Submission {
@@ -238,7 +265,7 @@ async fn tenants_do_not_see_each_other(fixture: impl Fixture) {
 async fn what_is_in_hand_is_not_claimed_until_the_store_opens_again(fixture: impl Fixture) {
     let store = fixture.open();
     let mut new = event("evt-1", "1");
-    new.deliveries = vec![delivery("wh_a", true), delivery("wh_b", false)];
+    new.deliveries = vec![delivery("wh_a", Start::InHand), delivery("wh_b", Start::Due)];
     store.accept(submission(vec![new.clone()])).await.unwrap();
     let claimed = claim(&store, at(0)).await;
     assert_eq!(claimed.len(), 1);
@@ -254,7 +281,7 @@ async fn claims_come_in_due_order_and_tell_the_next_due_time(fixture: impl Fixtu
     let store = fixture.open();
     for (id, second) in [("evt-1", 30), ("evt-2", 10), ("evt-3", 20)] {
         let mut new = event(id, "1");
-        new.deliveries = vec![delivery("wh_a", true)];
+        new.deliveries = vec![delivery("wh_a", Start::InHand)];
         let id = new.deliveries[0].id;
         store.accept(submission(vec![new])).await.unwrap();
         let next = Next::Retry { at: at(second), request: None };
@@ -274,7 +301,7 @@ async fn claims_come_in_due_order_and_tell_the_next_due_time(fixture: impl Fixtu
 async fn claims_leave_out_full_webhooks(fixture: impl Fixture) {
     let store = fixture.open();
     let mut new = event("evt-1", "1");
-    new.deliveries = vec![delivery("wh_a", false), delivery("wh_b", false)];
+    new.deliveries = vec![delivery("wh_a", Start::Due), delivery("wh_b", Start::Due)];
     store.accept(submission(vec![new])).await.unwrap();
     let claimed = store.claim(at(0), 100, vec![webhook("wh_a")]).await.unwrap();
     assert_eq!(claimed.deliveries.len(), 1);
@@ -330,8 +357,10 @@ async fn a_split_makes_deliveries_of_their_own(fixture: impl Fixture) {
     let store = fixture.open();
     store.accept(submission(vec![event("evt-1", "1")])).await.unwrap();
     let first = claim(&store, at(0)).await[0].id;
-    let others =
-        vec![(delivery("wh_a", true), request("2")), (delivery("wh_a", false), request("3"))];
+    let others = vec![
+        (delivery("wh_a", Start::InHand), request("2")),
+        (delivery("wh_a", Start::Due), request("3")),
+    ];
     let second = others[0].0.id;
     let split = Update {
         chain: "items@abc".into(),
@@ -386,6 +415,164 @@ async fn finished_deliveries_are_never_claimed(fixture: impl Fixture) {
     assert_eq!(dropped.deliveries[0].reason.as_deref(), Some("not wanted"));
 }
 
+async fn held_deliveries_are_never_due_and_keep_their_reason(fixture: impl Fixture) {
+    let store = fixture.open();
+    let why = hold("p@1", 7);
+    let first = held(&store, "evt-1", &why).await;
+    store.accept(submission(vec![event("evt-2", "2")])).await.unwrap();
+    let second = claim(&store, at(0)).await[0].id;
+    store.record(update(second, None, Next::Held(Arc::clone(&why)))).await.unwrap();
+    drop(store);
+
+    let store = fixture.open();
+    let none = store.claim(at(1_000_000), 100, Vec::new()).await.unwrap();
+    assert!(none.deliveries.is_empty());
+    assert_eq!(none.next_due, None);
+    for (id, delivery) in [("evt-1", first), ("evt-2", second)] {
+        let record = read(&store, id).await.unwrap();
+        let found = &record.deliveries[0];
+        assert_eq!((found.id, found.state, found.due_at), (delivery, State::Held, None));
+        let reason = "held since 2023-11-14T22:13:27Z because p@1 keeps failing, last with \
+                      plugin_trap: p@1: trapped";
+        assert_eq!(found.reason.as_deref(), Some(reason));
+        assert!(found.attempts.is_empty());
+    }
+    let holds = store.holds().await.unwrap();
+    let [found] = &holds[..] else { panic!("{holds:?}") };
+    assert_eq!((&found.webhook, &found.hold), (&webhook("wh_a"), &*why));
+    assert_eq!((found.deliveries, found.releasing), (2, false));
+}
+
+async fn held_deliveries_are_taken_in_order_of_acceptance(fixture: impl Fixture) {
+    let store = fixture.open();
+    let why = hold("p@1", 0);
+    // The first two are in hand when the third is held, and join it afterwards.
+    let mut ids = Vec::new();
+    for id in ["evt-1", "evt-2"] {
+        store.accept(submission(vec![event(id, "1")])).await.unwrap();
+        ids.push(claim(&store, at(0)).await[0].id);
+    }
+    for id in ["evt-3", "evt-4", "evt-5"] {
+        ids.push(held(&store, id, &why).await);
+    }
+    for id in [ids[1], ids[0]] {
+        store.record(update(id, None, Next::Held(Arc::clone(&why)))).await.unwrap();
+    }
+    let mut other = event("evt-6", "1");
+    other.deliveries = vec![delivery("wh_b", Start::Held(Arc::clone(&why)))];
+    store.accept(submission(vec![other])).await.unwrap();
+
+    assert_eq!(take(&store, Which::Trial(None)).await, (vec![ids[0]], 4));
+    let record = read(&store, "evt-1").await.unwrap();
+    assert_eq!((record.deliveries[0].state, &record.deliveries[0].reason), (State::Pending, &None));
+    assert!(claim(&store, at(1_000)).await.is_empty(), "it is in hand");
+    store
+        .record(update(ids[0], failed(0, FailureKind::PluginTrap), Next::Held(why)))
+        .await
+        .unwrap();
+    assert_eq!(take(&store, Which::Trial(Some(ids[0]))).await, (vec![ids[1]], 4));
+    assert!(!store.holds().await.unwrap().iter().any(|held| held.releasing));
+    assert_eq!(take(&store, Which::Release(2)).await, (vec![ids[0], ids[2]], 2));
+    let holds = store.holds().await.unwrap();
+    assert_eq!(holds.iter().filter(|held| held.releasing).count(), 1);
+    // After the last one, the first one has its turn again.
+    let (last, _) = take(&store, Which::Trial(Some(ids[4]))).await;
+    assert_eq!(last, [ids[3]]);
+    assert_eq!(take(&store, Which::Release(100)).await, (vec![ids[4]], 0));
+    assert_eq!(take(&store, Which::Release(100)).await, (vec![], 0));
+    assert_eq!(take(&store, Which::Trial(None)).await, (vec![], 0));
+}
+
+async fn an_attempt_that_leaves_a_delivery_held_is_kept_and_not_counted(fixture: impl Fixture) {
+    let store = fixture.open();
+    store.accept(submission(vec![event("evt-1", "1")])).await.unwrap();
+    let id = claim(&store, at(0)).await[0].id;
+    let trapped = |second| failed(second, FailureKind::PluginTrap);
+    let again = Next::Retry { at: at(0), request: None };
+    store.record(update(id, trapped(0), again)).await.unwrap();
+    assert_eq!(claim(&store, at(0)).await[0].attempts, 1);
+    store.record(update(id, trapped(1), Next::Held(hold("p@1", 5)))).await.unwrap();
+    for second in 2..4 {
+        let taken = store.take_held(webhook("wh_a"), Which::Trial(None)).await.unwrap();
+        assert_eq!(taken.deliveries[0].1.attempts, 1);
+        store.record(update(id, trapped(second), Next::Held(hold("p@2", 5)))).await.unwrap();
+    }
+    // What joins without an attempt of its own tells nothing new.
+    held(&store, "evt-2", &hold("p@1", 5)).await;
+    let record = read(&store, "evt-1").await.unwrap();
+    let starts: Vec<_> =
+        record.deliveries[0].attempts.iter().map(|attempt| attempt.started_at).collect();
+    assert_eq!(starts, [at(0), at(1), at(2), at(3)]);
+    let holds = store.holds().await.unwrap();
+    assert_eq!((holds[0].hold.clone(), holds[0].deliveries), ((*hold("p@2", 5)).clone(), 2));
+    take(&store, Which::Release(1)).await;
+    store.record(update(id, trapped(4), Next::Dead)).await.unwrap();
+    assert_eq!(read(&store, "evt-1").await.unwrap().deliveries[0].attempts.len(), 5);
+}
+
+async fn what_was_taken_from_the_held_ones_is_held_again_after_a_crash(fixture: impl Fixture) {
+    let store = fixture.open();
+    let why = hold("p@1", 0);
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        ids.push(held(&store, &format!("evt-{number}"), &why).await);
+    }
+    assert_eq!(take(&store, Which::Trial(None)).await.1, 4);
+    assert_eq!(take(&store, Which::Release(2)).await.1, 2);
+    store.record(update(ids[0], None, Next::Delivered)).await.unwrap();
+    drop(store);
+
+    let store = fixture.open();
+    assert!(claim(&store, at(1_000)).await.is_empty());
+    let holds = store.holds().await.unwrap();
+    assert_eq!((holds[0].deliveries, holds[0].releasing), (4, true));
+    assert_eq!(take(&store, Which::Release(100)).await, (ids[1..].to_vec(), 0));
+}
+
+async fn the_last_one_taken_from_the_held_ones_is_due_after_a_crash(fixture: impl Fixture) {
+    let store = fixture.open();
+    let id = held(&store, "evt-1", &hold("p@1", 0)).await;
+    assert_eq!(take(&store, Which::Trial(None)).await, (vec![id], 0));
+    drop(store);
+
+    let store = fixture.open();
+    assert!(store.holds().await.unwrap().is_empty());
+    assert_eq!(claim(&store, at(0)).await[0].id, id);
+}
+
+async fn a_split_of_a_held_delivery_is_due_after_a_crash(fixture: impl Fixture) {
+    let store = fixture.open();
+    let why = hold("p@1", 0);
+    let first = held(&store, "evt-1", &why).await;
+    held(&store, "evt-2", &why).await;
+    take(&store, Which::Trial(None)).await;
+    let others = vec![(delivery("wh_a", Start::InHand), request("2"))];
+    let split = Next::Split { first: request("1"), others };
+    store.record(update(first, None, split)).await.unwrap();
+    drop(store);
+
+    let store = fixture.open();
+    let open = claim(&store, at(0)).await;
+    let parts: Vec<_> = open.iter().map(|part| (part.part, part.request.is_some())).collect();
+    assert_eq!(parts, [(1, true), (2, true)], "what has a request is not held");
+    assert_eq!(store.holds().await.unwrap()[0].deliveries, 1);
+}
+
+async fn a_hold_is_forgotten_once_nothing_is_held(fixture: impl Fixture) {
+    let store = fixture.open();
+    let why = hold("p@1", 0);
+    held(&store, "evt-1", &why).await;
+    store.lift(webhook("wh_a")).await.unwrap();
+    assert_eq!(store.holds().await.unwrap().len(), 1);
+    take(&store, Which::Release(1)).await;
+    assert!(store.holds().await.unwrap().is_empty());
+    store.lift(webhook("wh_a")).await.unwrap();
+    held(&store, "evt-2", &hold("p@2", 9)).await;
+    let holds = store.holds().await.unwrap();
+    assert_eq!(holds[0].hold, *hold("p@2", 9), "nothing is left of the earlier one");
+    assert!(!holds[0].releasing);
+}
+
 async fn many_tasks_can_write_at_once(fixture: impl Fixture) {
     let store = Arc::new(fixture.open());
     let tasks: Vec<_> = (0..200)
@@ -393,7 +580,7 @@ async fn many_tasks_can_write_at_once(fixture: impl Fixture) {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 let mut new = event(&format!("evt-{n}"), &n.to_string());
-                new.deliveries = vec![delivery("wh_a", true)];
+                new.deliveries = vec![delivery("wh_a", Start::InHand)];
                 let id = new.deliveries[0].id;
                 store.accept(submission(vec![new])).await.unwrap();
                 store.record(update(id, None, Next::Delivered)).await.unwrap();

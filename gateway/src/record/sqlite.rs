@@ -1,6 +1,7 @@
 //! The embedded store: SQLite in WAL mode, one writer thread that commits in groups, a few readers.
 
 mod accept;
+mod hold;
 mod kv;
 mod read;
 mod rows;
@@ -17,7 +18,8 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::{
-    Accepted, Claimed, Config, EventRecord, Operation, Store, StoreError, Submission, Update,
+    Accepted, Claimed, Config, EventRecord, Held, Operation, Store, StoreError, Submission, Taken,
+    Update, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -31,6 +33,7 @@ const READERS: usize = 4;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_events_and_deliveries.sql"),
     include_str!("../../migrations/sqlite/0002_keys_of_plugins.sql"),
+    include_str!("../../migrations/sqlite/0003_held_deliveries.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -123,6 +126,18 @@ impl Store for SqliteStore {
 
     fn record(&self, update: Update) -> Operation<'_, ()> {
         self.writer.ask(|reply| Command::Record(update, reply))
+    }
+
+    fn take_held(&self, webhook: WebhookId, which: Which) -> Operation<'_, Taken> {
+        self.writer.ask(move |reply| Command::TakeHeld(webhook, which, reply))
+    }
+
+    fn lift(&self, webhook: WebhookId) -> Operation<'_, ()> {
+        self.writer.ask(move |reply| Command::Lift(webhook, reply))
+    }
+
+    fn holds(&self) -> Operation<'_, Vec<Held>> {
+        Box::pin(self.read(hold::all))
     }
 
     fn release(&self, deliveries: Vec<DeliveryId>) -> Operation<'_, ()> {
@@ -254,6 +269,26 @@ mod tests {
         connection.pragma_update(None, "user_version", 999).unwrap();
         let error = open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("schema version 999"), "{error}");
+    }
+
+    #[test]
+    fn held_deliveries_are_found_by_an_index_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()).unwrap());
+        let connection = Connection::open(folder.path().join("hookmill.db")).unwrap();
+        let plan: Vec<String> = connection
+            .prepare(
+                "EXPLAIN QUERY PLAN
+                 SELECT id FROM deliveries WHERE state = 'held' AND webhook = ?1
+                 ORDER BY event LIMIT ?2",
+            )
+            .unwrap()
+            .query_map([1, 1], |row| row.get(3))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let [step] = &plan[..] else { panic!("no sorting: {plan:?}") };
+        assert!(step.contains("INDEX deliveries_held (webhook=?)"), "{step}");
     }
 
     #[test]

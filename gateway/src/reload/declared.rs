@@ -1,10 +1,11 @@
-//! The configuration file, read again when it changes: tenants and webhooks take effect at once.
+//! The configuration file, read again when it changes.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::{Config, Environment};
 use crate::digest::Digest;
-use crate::snapshot::Current;
+use crate::snapshot::TenantDefinition;
 
 /// What is declared in the configuration file, and in the variables that the process was started with.
 #[derive(Debug)]
@@ -32,32 +33,32 @@ impl Declared {
         }
     }
 
-    /// Brings the snapshot up to date with the file. A file that is wrong, or gone, changes nothing.
-    pub(super) async fn scan(&mut self, settle: std::time::Duration, current: &Current) {
+    /// What a file that has changed declares; none when it is wrong. A file that is gone changes nothing.
+    pub(super) async fn scan(&mut self, settle: Duration) -> Option<Option<Vec<TenantDefinition>>> {
         let now = content(&self.path);
         if now.is_none() || now == self.seen {
-            return;
+            return None;
         }
         tokio::time::sleep(settle).await;
         if content(&self.path) != now {
             // Still being written; whoever writes it will be noticed again.
-            return;
+            return None;
         }
         self.seen = now;
         match Config::load(&self.path, &self.environment) {
-            Ok(config) => {
-                current.store(current.load().with_tenants(config.tenants));
-                tracing::info!(
-                    "tenants and webhooks are as the configuration file declares them; other \
-                     settings take effect at the next start"
-                );
-            }
+            Ok(config) => Some(Some(config.tenants)),
             Err(errors) => {
-                for error in errors.lines() {
-                    tracing::error!(error, "the configuration file is wrong and changes nothing");
-                }
+                refuse(errors.lines());
+                Some(None)
             }
         }
+    }
+}
+
+/// Says why a file changes nothing.
+pub(super) fn refuse(errors: impl Iterator<Item = String>) {
+    for error in errors {
+        tracing::error!(error, "the configuration file is wrong and changes nothing");
     }
 }
 

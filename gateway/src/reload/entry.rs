@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::folder::Found;
+use super::folder::{Content, Found};
 use super::loading::{Hashes, Known, Refused};
 use super::stamp::FileState;
 use crate::snapshot::{PluginKey, PluginStatus, Rejection};
@@ -48,9 +48,22 @@ pub(super) struct Entry {
     loading: Option<AbortHandle>,
     /// What runs under this name, with the hash of its manifest.
     loaded: Option<(Arc<Plugin>, Hashes)>,
+    /// What is to run under this name, once all configs fit it.
+    waiting: Option<Waiting>,
     rejected: Option<Rejection>,
     /// The file is gone although webhooks use the plugin.
     missing: bool,
+}
+
+/// A plugin that has shown that it works.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) plugin: Arc<Plugin>,
+    pub(super) hashes: Hashes,
+    /// What its files hold, to keep it.
+    pub(super) content: Content,
+    /// How long it took to load it.
+    pub(super) took: Duration,
 }
 
 /// What is to be done about an entry.
@@ -77,6 +90,7 @@ impl Entry {
             passing: 0,
             loading: None,
             loaded: None,
+            waiting: None,
             rejected: None,
             missing: false,
         }
@@ -153,20 +167,43 @@ impl Entry {
     pub(super) fn same(&mut self, hashes: Hashes) {
         if self.loaded.as_ref().is_some_and(|(_, loaded)| *loaded == hashes) {
             self.forget_refusal();
+            self.waiting = None;
         }
     }
 
-    /// The files hold a plugin. Gives the one that it replaces.
-    pub(super) fn load(&mut self, hashes: Hashes, plugin: Arc<Plugin>) -> Option<Arc<Plugin>> {
-        self.forget_refusal();
+    /// The files hold a plugin, which runs once it is accepted.
+    pub(super) fn wait(&mut self, waiting: Waiting) {
+        self.refused = None;
+        self.passing = 0;
         self.look_again_if_recent();
-        self.loaded.replace((plugin, hashes)).map(|(plugin, _)| plugin)
+        self.waiting = Some(waiting);
+    }
+
+    /// What is to be accepted or declined: nothing while something newer is being loaded.
+    pub(super) fn waiting(&self) -> Option<&Waiting> {
+        self.waiting.as_ref().filter(|_| !self.is_loading())
+    }
+
+    /// What waits runs from now on. Gives it with the plugin that it replaces.
+    pub(super) fn accept(&mut self) -> Option<(Waiting, Option<Arc<Plugin>>)> {
+        let waiting = self.waiting.take()?;
+        self.forget_refusal();
+        let loaded = (Arc::clone(&waiting.plugin), waiting.hashes);
+        let replaced = self.loaded.replace(loaded).map(|(plugin, _)| plugin);
+        Some((waiting, replaced))
+    }
+
+    /// What waits has to wait on. Says so unless it was said before.
+    pub(super) fn decline(&mut self, key: &PluginKey, reason: String) {
+        self.refused = self.waiting.as_ref().map(|waiting| waiting.hashes);
+        self.reject(key, reason);
     }
 
     /// The files are no plugin. Says so unless it was said before.
     pub(super) fn refuse(&mut self, key: &PluginKey, refused: Refused) {
         let Refused { hashes, reason, passing } = refused;
         self.refused = hashes;
+        self.waiting = None;
         self.look_again_if_recent();
         if passing {
             let wait = FIRST_RETRY.saturating_mul(1 << self.passing.min(16)).min(LAST_RETRY);
@@ -175,7 +212,11 @@ impl Entry {
         } else {
             self.passing = 0;
         }
-        let version = hashes.map(|(wasm, _)| wasm);
+        self.reject(key, reason);
+    }
+
+    fn reject(&mut self, key: &PluginKey, reason: String) {
+        let version = self.refused.map(|(wasm, _)| wasm);
         let known = self.rejected.as_ref();
         if known.is_some_and(|known| (known.version, &known.reason) == (version, &reason)) {
             return;
@@ -190,6 +231,7 @@ impl Entry {
         self.called_off();
         self.read = None;
         self.again = None;
+        self.waiting = None;
         self.forget_refusal();
         let said = std::mem::replace(&mut self.missing, true);
         if !said {
@@ -233,7 +275,6 @@ impl Entry {
 
     pub(super) fn status(&self) -> PluginStatus {
         PluginStatus {
-            active: self.loaded().cloned(),
             rejected: self.rejected.clone(),
             loading: self.is_loading(),
             missing: self.missing,

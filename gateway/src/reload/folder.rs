@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::fs::OFlags;
 
 use super::stamp::{FileState, Stamp};
@@ -45,11 +46,12 @@ pub(super) struct Listing {
 }
 
 /// What a plugin's files hold.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Content {
-    pub(super) wasm: Vec<u8>,
-    /// Empty when there is none.
-    pub(super) manifest: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The plugin itself.
+    pub wasm: Bytes,
+    /// The text of its manifest; empty when there is none.
+    pub manifest: String,
 }
 
 /// The plugins in the folder and in the tenants' folders within.
@@ -136,9 +138,8 @@ fn has_wasm_name(path: &Path) -> bool {
 /// # Errors
 /// Why they cannot be read, or are too large.
 pub(super) fn read(found: &Found, limit: u64) -> Result<Option<Content>, ReadError> {
-    let wasm = read_file(&found.wasm, &found.state.wasm, limit).map_err(|problem| {
-        problem.within("it", &format!("more than {limit} bytes (`plugins.max_file_bytes`)"))
-    })?;
+    let wasm = read_file(&found.wasm, &found.state.wasm, limit)
+        .map_err(|problem| problem.within("it", &over(limit)))?;
     let manifest = match &found.state.manifest {
         None => Ok(Vec::new()),
         Some(stamp) => read_file(&found.manifest, stamp, MAX_MANIFEST_BYTES),
@@ -153,7 +154,12 @@ pub(super) fn read(found: &Found, limit: u64) -> Result<Option<Content>, ReadErr
     }
     let manifest = String::from_utf8(manifest)
         .map_err(|_| ReadError { reason: format!("{its} is not UTF-8 text"), passing: false })?;
-    Ok(Some(Content { wasm, manifest }))
+    Ok(Some(Content { wasm: wasm.into(), manifest }))
+}
+
+/// What a file that is too large has.
+pub(super) fn over(limit: u64) -> String {
+    format!("more than {limit} bytes (`plugins.max_file_bytes`)")
 }
 
 /// Why files are not read.
@@ -285,7 +291,7 @@ mod tests {
         let path = dir.path().join("a.wasm");
         fs::write(&path, "whole").unwrap();
         let found = only(dir.path());
-        let content = Content { wasm: b"whole".to_vec(), manifest: String::new() };
+        let content = Content { wasm: Bytes::from_static(b"whole"), manifest: String::new() };
         assert_eq!(read(&found, 5).unwrap(), Some(content));
         let error = read(&found, 4).unwrap_err();
         assert!(error.reason.contains("it has more than 4 bytes") && !error.passing, "{error:?}");

@@ -11,7 +11,7 @@ use super::folder::{self, Content, Found, ReadError};
 use crate::config::parse_manifest;
 use crate::digest::Digest;
 use crate::snapshot::PluginKey;
-use crate::transform::{Plugin, Runtime};
+use crate::transform::{Grants, Plugin, Runtime};
 
 /// The bytes of all files that are held while they are loaded, in KiB.
 const HELD_KIB: u32 = 256 << 10;
@@ -44,9 +44,18 @@ pub(super) enum Outcome {
     /// They hold what is known.
     Same(Hashes),
     /// They hold a plugin.
-    Loaded(Hashes, Arc<Plugin>),
+    Loaded(Box<Loaded>),
     /// They do not.
     Refused(Refused),
+}
+
+/// A plugin that files hold.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) hashes: Hashes,
+    pub(super) plugin: Plugin,
+    /// What the files hold, to keep it.
+    pub(super) content: Content,
 }
 
 /// Why files are no plugin.
@@ -83,8 +92,9 @@ impl Loads {
         known: Known,
     ) -> AbortHandle {
         let room = Arc::clone(&self.room);
-        let (runtime, name) = (runtime.clone(), key.name.clone());
-        let handle = self.tasks.spawn(async move { load(runtime, name, files, known, room).await });
+        let (runtime, owned_key) = (runtime.clone(), key.clone());
+        let load = async move { load(runtime, owned_key, files, known, room).await };
+        let handle = self.tasks.spawn(load);
         self.of.insert(handle.id(), (key.clone(), Instant::now()));
         handle
     }
@@ -133,7 +143,7 @@ impl Loads {
 /// Reads files, and loads what they hold unless it is known.
 async fn load(
     runtime: Runtime,
-    name: String,
+    key: PluginKey,
     files: Found,
     known: Known,
     room: Arc<Semaphore>,
@@ -158,9 +168,9 @@ async fn load(
     if [known.loaded, known.refused].contains(&Some(hashes)) {
         return Outcome::Same(hashes);
     }
-    match plugin(&runtime, &name, content).await {
-        Ok(plugin) => Outcome::Loaded(hashes, Arc::new(plugin)),
-        Err((reason, passing)) => {
+    match plugin(&runtime, &key, content.clone(), None).await {
+        Ok(plugin) => Outcome::Loaded(Box::new(Loaded { hashes, plugin, content })),
+        Err(NoPlugin { reason, passing }) => {
             Outcome::Refused(Refused { hashes: Some(hashes), reason, passing })
         }
     }
@@ -170,11 +180,33 @@ fn hashes(content: &Content) -> Hashes {
     (Digest::of(&content.wasm), Digest::of(content.manifest.as_bytes()))
 }
 
-/// Makes a plugin of what its files hold, or says why not, and whether that may change by itself.
-async fn plugin(runtime: &Runtime, name: &str, content: Content) -> Result<Plugin, (String, bool)> {
-    let limits =
-        parse_manifest(&content.manifest, runtime.default_limits(), runtime.max_memory_bytes())
-            .map_err(|errors| (format!("its {name}.toml is wrong: {errors}"), false))?;
-    let loaded = runtime.load(name, content.wasm, limits).await;
-    loaded.map_err(|error| (error.to_string(), error.is_passing()))
+/// Why content is no plugin.
+#[derive(Debug)]
+pub(super) struct NoPlugin {
+    pub(super) reason: String,
+    /// The same content may load another time.
+    pub(super) passing: bool,
+}
+
+/// Makes a plugin of what its files hold, with what its manifest grants unless other grants are given.
+pub(super) async fn plugin(
+    runtime: &Runtime,
+    key: &PluginKey,
+    content: Content,
+    grants: Option<Grants>,
+) -> Result<Plugin, NoPlugin> {
+    let refusal = |reason| NoPlugin { reason, passing: false };
+    let Content { wasm, manifest } = content;
+    let limit = runtime.max_file_bytes();
+    if wasm.len() as u64 > limit {
+        return Err(refusal(format!("it has {}", folder::over(limit))));
+    }
+    let mut manifest =
+        parse_manifest(&manifest, runtime.default_limits(), runtime.max_memory_bytes())
+            .map_err(|errors| refusal(format!("its {}.toml is wrong: {errors}", key.name)))?;
+    if let Some(grants) = grants {
+        manifest.grants = grants;
+    }
+    let loaded = runtime.load(&key.name, wasm, manifest).await;
+    loaded.map_err(|error| NoPlugin { reason: error.to_string(), passing: error.is_passing() })
 }

@@ -39,11 +39,14 @@ async fn watch(mut reloader: Reloader, mut declared: Declared, current: Current)
         tokio::select! {
             () = plugins.changed() => plugins_pace.hurry(),
             () = configuration.changed() => configuration_pace.hurry(),
-            () = reloader.ended() => reloader.publish(&current),
+            ended = reloader.loads.next() => {
+                reloader.take(ended);
+                reloader.settle(&current).await;
+            }
             () = plugins_pace.due() => {
                 let began = Instant::now();
                 let next = reloader.look(&current).await;
-                reloader.publish(&current);
+                reloader.settle(&current).await;
                 plugins_pace.looked(next, settle.max(REST * began.elapsed()).min(poll));
                 if plugins.follow(reloader.folders.iter().map(PathBuf::as_path)) {
                     // What happened before the folder was watched was not reported.
@@ -52,7 +55,9 @@ async fn watch(mut reloader: Reloader, mut declared: Declared, current: Current)
             }
             () = configuration_pace.due() => {
                 configuration.follow([declared.folder()]);
-                declared.scan(settle, &current).await;
+                if let Some(tenants) = declared.scan(settle).await {
+                    reloader.declare(tenants, &current).await;
+                }
                 configuration_pace.looked(Instant::now() + poll, settle);
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::{Canary, Version};
 use crate::deliver::Schedule;
 use crate::digest::Digest;
 use crate::route::Glob;
@@ -47,6 +48,8 @@ pub struct WebhookDefinition {
     pub timeout: Duration,
     /// When to try again.
     pub retry: Schedule,
+    /// What becomes of a delivery whose plugins fail.
+    pub on_plugin_failure: OnPluginFailure,
     /// How many requests may be under way at once.
     pub concurrency: usize,
     /// An inactive webhook gets no new events.
@@ -69,6 +72,7 @@ impl fmt::Debug for WebhookDefinition {
             .field("body", &self.body)
             .field("timeout", &self.timeout)
             .field("retry", &self.retry)
+            .field("on_plugin_failure", &self.on_plugin_failure)
             .field("concurrency", &self.concurrency)
             .field("active", &self.active)
             .field("metadata", &self.metadata)
@@ -81,14 +85,24 @@ impl fmt::Debug for WebhookDefinition {
 pub struct PluginUse {
     /// The plugin's name.
     pub name: String,
+    /// Which version of it.
+    pub version: Version,
+    /// Another version that a share of the events goes to.
+    pub canary: Option<Canary>,
     /// Its config for this chain: JSON text.
     pub config: String,
+    /// Where it was declared, such as `line 12`.
+    pub place: String,
 }
 
 impl fmt::Debug for PluginUse {
     /// Leaves out the config, which may hold credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PluginUse").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("PluginUse")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("canary", &self.canary)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,6 +115,20 @@ pub enum BodyForm {
     Data,
     /// A `CloudEvent` in structured JSON.
     CloudEvent,
+}
+
+/// What becomes of a delivery whose plugins fail. Whatever it is, nothing is sent untransformed.
+///
+/// An event that a plugin calls invalid is dead in any case, and a plugin that is not loaded is waited for:
+/// neither is a failure in running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPluginFailure {
+    /// It is tried again by the schedule, and held once the plugins fail on one event after the other.
+    Retry,
+    /// It is dropped at once.
+    Drop,
+    /// It is dead at once.
+    Dead,
 }
 
 /// The hash of an API key; the key itself is never kept.

@@ -1,24 +1,13 @@
-//! What has become of the plugins' files: what runs under each name, what was refused and why, and what is
-//! still being loaded.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! How a plugin's files fare, as the reloader last saw them.
 
 use jiff::Timestamp;
 
-use super::PluginKey;
 use crate::digest::Digest;
-use crate::transform::Plugin;
 
-/// All that is in the plugins folder, and what is loaded though its file is gone. Cheap to clone.
-pub type PluginStatuses = Arc<BTreeMap<PluginKey, PluginStatus>>;
-
-/// What has become of one plugin's files.
-#[derive(Debug, Clone, Default)]
+/// How a plugin's files fare. What is active was loaded before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PluginStatus {
-    /// What runs under this name.
-    pub active: Option<Arc<Plugin>>,
-    /// Why the files as they are now do not run. What is active was loaded before.
+    /// Why the files as they are now do not run.
     pub rejected: Option<Rejection>,
     /// The files have changed, and are being read or compiled.
     pub loading: bool,

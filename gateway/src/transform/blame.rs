@@ -2,8 +2,8 @@
 
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
+use super::allowance::Refused;
 use super::direct::TooMuch;
-use super::meter::Refused;
 use super::state::State;
 use super::{Limits, Runtime, text};
 use crate::delivery::{Failure, FailureKind};

@@ -51,8 +51,8 @@ pub enum Outcome {
 /// A failure with the plugin whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// The plugin's name.
-    pub plugin: String,
+    /// Its label, `name@version`; its name alone when it is not loaded.
+    pub plugin: Arc<str>,
     /// What failed; the message begins with the plugin's name.
     pub failure: Failure,
 }
@@ -97,7 +97,7 @@ pub async fn run(
     }
     parts.map(Outcome::Forward).ok_or_else(|| {
         let failure = Failure::new(FailureKind::Internal, "the chain is empty");
-        Box::new(Failed { plugin: String::new(), failure })
+        Box::new(Failed { plugin: Arc::default(), failure })
     })
 }
 
@@ -113,7 +113,7 @@ fn check_count(plugin: &Plugin, count: usize) -> Result<(), Box<Failed>> {
 fn failed(plugin: &Plugin, mut failure: Failure) -> Box<Failed> {
     text::cut(&mut failure.message, plugin.limits.message_bytes);
     failure.message.insert_str(0, &format!("{}: ", plugin.name));
-    Box::new(Failed { plugin: plugin.name.to_string(), failure })
+    Box::new(Failed { plugin: Arc::clone(&plugin.label), failure })
 }
 
 /// What this call, and the same one whenever the run is repeated, may know of time and chance.
@@ -143,11 +143,13 @@ async fn call(
     };
     let called = ask(event, recipient, step, run, payload).await;
     called.log.emit(&plugin.name, Some((event, recipient.delivery)));
-    match called.result.and_then(|answer| judge(answer, &plugin.limits)) {
+    let outcome = match called.result.and_then(|answer| judge(answer, &plugin.limits)) {
         Ok(Outcome::Drop(reason)) => Ok(Outcome::Drop(format!("{}: {reason}", plugin.name))),
         Ok(forward) => Ok(forward),
         Err(failure) => Err(failed(plugin, failure)),
-    }
+    };
+    plugin.meter().record(&event.tenant, &outcome, called.usage.time);
+    outcome
 }
 
 /// Calls a plugin for an event with this payload.

@@ -11,6 +11,7 @@ use super::code::{self, Compiled, Form};
 use super::direct::Direct;
 use super::host::NotGranted;
 use super::pool::Pool;
+use super::schema::ConfigSchema;
 use super::{
     Capability, Code, Description, Grants, Limits, Manifest, Plugin, Runtime, call, contract,
     description, host, inspect, text, wasi,
@@ -33,12 +34,12 @@ impl Runtime {
     pub async fn load(
         &self,
         name: &str,
-        bytes: Vec<u8>,
+        bytes: impl Into<Bytes>,
         manifest: impl Into<Manifest>,
     ) -> Result<Plugin, LoadError> {
         let Manifest { limits, grants } = manifest.into();
         let grants = Arc::new(grants);
-        let bytes = Bytes::from(bytes);
+        let bytes = bytes.into();
         let content = bytes.clone();
         let version = self.apart(move || Digest::of(&content)).await?;
         let compiled = self.compiled(version, bytes).await?;
@@ -46,6 +47,7 @@ impl Runtime {
         let Compiled { form, pool, hold } = compiled;
         let linked = self.apart(move || link(pool, &form, &granted)).await??;
         let description = describe(self, name, &limits, &grants, &linked).await?;
+        let config_schema = self.config_schema(description.config_schema.clone()).await?;
         let Linked { pool, code, wasi } = linked;
         Ok(Plugin {
             name: Arc::from(name),
@@ -54,10 +56,12 @@ impl Runtime {
             description,
             limits,
             grants,
+            meter: Arc::default(),
             runtime: self.clone(),
             pool,
             wasi,
             code,
+            config_schema,
             _compiled: hold,
         })
     }
@@ -88,6 +92,13 @@ impl Runtime {
         let code = self.compiling().compile(self.engine(), bytes).await?;
         let runtime = self.clone();
         self.apart(move || code::keep(&runtime, version, &code)).await?
+    }
+
+    /// Compiles a plugin's schema, away from the tasks that serve.
+    async fn config_schema(&self, text: Option<String>) -> Result<Option<ConfigSchema>, LoadError> {
+        let compile = move || text.map(|text| ConfigSchema::compile(&text)).transpose();
+        let compiled = self.apart(compile).await?;
+        compiled.map_err(|reason| LoadError::new(format!("its config schema {reason}")))
     }
 
     /// As [`Runtime::aside`], with a panic as a refusal.

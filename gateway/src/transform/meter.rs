@@ -1,149 +1,148 @@
-//! What a guest has taken of what is limited, and what it was refused.
+//! The meter of a plugin's version: for each tenant, how often it was called, what came of it, and how long
+//! it took.
 
-use wasmtime::ResourceLimiter;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use super::Limits;
-use super::pool::Shape;
+use super::{Failed, Outcome};
+use crate::delivery::FailureKind;
 
-/// Linear memories and tables, each kind counted together.
-pub(super) struct Memory {
-    bytes: Counted,
-    elements: Counted,
-    /// What the pool has room for, where it has no slots that would tell.
-    shape: &'static Shape,
-    /// What was asked for last beyond the limit.
-    pub(super) refused: Option<Refused>,
+/// Counts calls for each tenant, from when the version was first loaded by this process. What it keeps is a
+/// few hundred bytes for each tenant that used it.
+#[derive(Debug, Default)]
+pub struct Meter {
+    tenants: RwLock<HashMap<Arc<str>, Arc<Counters>>>,
 }
 
-/// What a guest did not get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
-    Memory,
-    Table,
+#[derive(Debug, Default)]
+struct Counters {
+    forwarded: AtomicU64,
+    dropped: AtomicU64,
+    /// By the failure's kind, in the order of [`FailureKind::ALL`].
+    failed: [AtomicU64; FailureKind::ALL.len()],
+    nanos: AtomicU64,
+    max_nanos: AtomicU64,
 }
 
-struct Counted {
-    limit: usize,
-    used: usize,
+/// What a meter shows for one tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Calls that gave something to send.
+    pub forwarded: u64,
+    /// Calls that decided that nothing is to be sent.
+    pub dropped: u64,
+    /// Calls that failed, by kind; none is zero.
+    pub failed: Vec<(FailureKind, u64)>,
+    /// The time of all calls together.
+    pub time: Duration,
+    /// The time of the longest call.
+    pub max_time: Duration,
 }
 
-impl Counted {
-    /// Counts a growth if there is room for it.
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
-        let total = self.used.saturating_sub(current).saturating_add(desired);
-        let fits = total <= self.limit;
-        if fits {
-            self.used = total;
+impl Meter {
+    /// Counts one call.
+    pub(super) fn record(
+        &self,
+        tenant: &Arc<str>,
+        outcome: &Result<Outcome, Box<Failed>>,
+        time: Duration,
+    ) {
+        let counters = self.counters(tenant);
+        // Counters are read alone, and nothing else hangs on them.
+        let add = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        match outcome {
+            Ok(Outcome::Forward(_)) => add(&counters.forwarded),
+            Ok(Outcome::Drop(_)) => add(&counters.dropped),
+            Err(failed) => counters.failed.get(failed.failure.kind as usize).map_or(0, add),
+        };
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        counters.nanos.fetch_add(nanos, Ordering::Relaxed);
+        counters.max_nanos.fetch_max(nanos, Ordering::Relaxed);
+    }
+
+    /// What it shows for a tenant; none when it was never called for it.
+    #[must_use]
+    pub fn reading(&self, tenant: &str) -> Option<Reading> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        let counters = tenants.get(tenant)?;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let failed = FailureKind::ALL.iter().copied().zip(counters.failed.iter().map(read));
+        Some(Reading {
+            forwarded: read(&counters.forwarded),
+            dropped: read(&counters.dropped),
+            failed: failed.filter(|(_, count)| *count > 0).collect(),
+            time: Duration::from_nanos(read(&counters.nanos)),
+            max_time: Duration::from_nanos(read(&counters.max_nanos)),
+        })
+    }
+
+    fn counters(&self, tenant: &Arc<str>) -> Arc<Counters> {
+        let known = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counters) = known.get(tenant) {
+            return Arc::clone(counters);
         }
-        fits
+        drop(known);
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(tenants.entry(Arc::clone(tenant)).or_default())
     }
 }
 
-impl Memory {
-    pub(super) fn new(limits: &Limits, shape: &'static Shape) -> Self {
-        Self {
-            bytes: Counted { limit: limits.memory_bytes, used: 0 },
-            elements: Counted { limit: limits.table_elements, used: 0 },
-            shape,
-            refused: None,
-        }
-    }
-}
-
-impl Memory {
-    /// The bytes of all memories together.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes.used
-    }
-}
-
-impl ResourceLimiter for Memory {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let granted = self.bytes.grow(current, desired);
-        // An allocator that was refused a large step may go on with a smaller one.
-        self.refused = (!granted).then_some(Refused::Memory);
-        Ok(granted)
+impl Reading {
+    /// How many calls there were.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.forwarded + self.dropped + self.failures()
     }
 
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let granted = self.elements.grow(current, desired);
-        self.refused = (!granted).then_some(Refused::Table);
-        Ok(granted)
-    }
-
-    fn instances(&self) -> usize {
-        self.shape.core_instances as usize
-    }
-
-    fn tables(&self) -> usize {
-        self.shape.tables as usize
-    }
-
-    fn memories(&self) -> usize {
-        self.shape.memories as usize
-    }
-}
-
-/// Calls of the gateway's functions: none of them is free.
-pub(super) struct HostCalls {
-    left: u64,
-    pub(super) exceeded: bool,
-}
-
-impl HostCalls {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self { left: limits.host_calls, exceeded: false }
-    }
-
-    pub(super) fn count(&mut self) -> wasmtime::Result<()> {
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => {
-                self.exceeded = true;
-                Err(wasmtime::Error::msg("too many calls of the gateway's functions"))
-            }
-        }
+    /// How many of them failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failed.iter().map(|(_, count)| count).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::pool::LIGHT;
     use super::*;
+    use crate::delivery::Failure;
 
     #[test]
-    fn memories_and_tables_are_each_counted_together() {
-        let limits = Limits { memory_bytes: 100, table_elements: 10, ..Limits::default() };
-        let mut memory = Memory::new(&limits, &LIGHT);
-        assert!(memory.memory_growing(0, 60, None).unwrap());
-        assert!(memory.memory_growing(0, 40, None).unwrap());
-        assert!(!memory.memory_growing(60, 61, None).unwrap());
-        assert_eq!(memory.refused, Some(Refused::Memory));
-        assert!(memory.table_growing(0, 6, None).unwrap());
-        assert_eq!(memory.refused, None);
-        assert!(!memory.table_growing(0, 5, None).unwrap());
-        assert_eq!(memory.refused, Some(Refused::Table));
+    fn calls_are_counted_by_tenant_and_by_what_came_of_them() {
+        let meter = Meter::default();
+        let (acme, globex): (Arc<str>, Arc<str>) = ("acme".into(), "globex".into());
+        let failed = |kind| {
+            let failure = Failure::new(kind, "it failed");
+            Err(Box::new(Failed { plugin: "stamp".into(), failure }))
+        };
+        let millis = Duration::from_millis;
+        meter.record(&acme, &Ok(Outcome::Forward(Vec::new())), millis(3));
+        meter.record(&acme, &Ok(Outcome::Drop(String::new())), millis(1));
+        meter.record(&acme, &failed(FailureKind::PluginTrap), millis(8));
+        meter.record(&acme, &failed(FailureKind::Internal), millis(2));
+        meter.record(&acme, &failed(FailureKind::PluginTrap), millis(2));
+        meter.record(&globex, &Ok(Outcome::Drop(String::new())), millis(1));
+        let reading = meter.reading("acme").unwrap();
+        assert_eq!(
+            reading,
+            Reading {
+                forwarded: 1,
+                dropped: 1,
+                failed: vec![(FailureKind::PluginTrap, 2), (FailureKind::Internal, 1)],
+                time: millis(16),
+                max_time: millis(8),
+            }
+        );
+        assert_eq!((reading.calls(), reading.failures()), (5, 3));
+        assert_eq!(meter.reading("globex").unwrap().calls(), 1);
+        assert_eq!(meter.reading("nobody"), None);
     }
 
     #[test]
-    fn host_calls_are_counted() {
-        let mut calls = HostCalls::new(&Limits { host_calls: 2, ..Limits::default() });
-        assert!(calls.count().is_ok() && calls.count().is_ok());
-        assert!(!calls.exceeded);
-        assert!(calls.count().is_err());
-        assert!(calls.exceeded);
+    fn every_kind_of_failure_has_its_counter() {
+        for (index, kind) in FailureKind::ALL.iter().enumerate() {
+            assert_eq!(*kind as usize, index);
+        }
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Limits;
+use super::allowance::{HostCalls, Memory};
 use super::budget::Budget;
 use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
 use super::contract::hookmill::plugin::types::{HeaderChange, Host as TypesHost, Outgoing};
 use super::host::Session;
 use super::log::Log;
-use super::meter::{HostCalls, Memory};
 use super::pool::Pool;
 use super::usage::Usage;
 use super::wasi::{Occasion, Wasi};

@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, Meta};
+use syn::{Attribute, Expr, ExprLit, FnArg, ItemFn, Lit, Meta};
 
 /// The function as it is, a check that it is a transform, and for wasm the exports of the contract.
 pub(crate) fn expand(function: &ItemFn) -> TokenStream {
@@ -16,6 +16,7 @@ pub(crate) fn expand(function: &ItemFn) -> TokenStream {
     let call = quote_spanned!(function.sig.inputs.span()=>
         |event, context| ::hookmill_plugin::__call(#name, event, context)
     );
+    let config_schema = config_schema(function);
     quote! {
         #[allow(
             clippy::needless_pass_by_value,
@@ -29,10 +30,14 @@ pub(crate) fn expand(function: &ItemFn) -> TokenStream {
                 ::hookmill_plugin::Context<&str>,
             ) -> ::hookmill_plugin::Result<::hookmill_plugin::Verdict> = #call;
 
+            const CONFIG_SCHEMA: fn() -> ::core::option::Option<::std::string::String> =
+                #config_schema;
+
             // Natively, this is all that is made of it: a check of its types.
             #[cfg(not(target_arch = "wasm32"))]
             const _: () = {
                 let _ = TRANSFORM;
+                let _ = CONFIG_SCHEMA;
             };
 
             #[cfg(target_arch = "wasm32")]
@@ -44,6 +49,10 @@ pub(crate) fn expand(function: &ItemFn) -> TokenStream {
                     const NAME: &'static str = ::core::env!("CARGO_PKG_NAME");
                     const VERSION: &'static str = ::core::env!("CARGO_PKG_VERSION");
                     const DESCRIPTION: &'static str = #description;
+
+                    fn config_schema() -> ::core::option::Option<::std::string::String> {
+                        CONFIG_SCHEMA()
+                    }
 
                     fn transform(
                         event: ::hookmill_plugin::Event<&str>,
@@ -65,6 +74,29 @@ pub(crate) fn expand(function: &ItemFn) -> TokenStream {
                 static WORLD: [u8; 5] = *b"1.0.0";
             };
         };
+    }
+}
+
+/// A function that gives the schema of the config, when the transform takes one.
+fn config_schema(function: &ItemFn) -> TokenStream {
+    let Some(FnArg::Typed(context)) = function.sig.inputs.get(1) else {
+        return quote!(|| ::core::option::Option::None);
+    };
+    let context = &context.ty;
+    // The parameter may name lifetimes of the function.
+    let generics = &function.sig.generics;
+    let bounds = &generics.where_clause;
+    // Stands where the type does, so that a complaint about it points there.
+    let text_of = quote_spanned!(context.span()=> ::hookmill_plugin::__config_schema::<#context>());
+    quote! {
+        {
+            fn config_schema #generics() -> ::core::option::Option<::std::string::String>
+            #bounds
+            {
+                #text_of
+            }
+            config_schema
+        }
     }
 }
 
@@ -104,6 +136,20 @@ mod tests {
         let expected = "One line.\n\n  - and more";
         assert_eq!(description(&function.attrs).as_deref(), Some(expected));
         assert!(expand(&function).to_string().contains("One line."));
+    }
+
+    #[test]
+    fn the_config_of_the_context_is_described() {
+        let with: ItemFn = parse_quote!(
+            fn f<'a>(event: Event, context: Context<C<'a>>) -> Verdict {}
+        );
+        let expanded = expand(&with).to_string();
+        assert!(expanded.contains("fn config_schema < 'a >"), "{expanded}");
+        assert!(expanded.contains("__config_schema :: < Context < C < 'a > > >"), "{expanded}");
+        let without: ItemFn = parse_quote!(
+            fn f(event: Event) -> Verdict {}
+        );
+        assert!(!expand(&without).to_string().contains("__config_schema"));
     }
 
     #[test]

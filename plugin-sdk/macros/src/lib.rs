@@ -1,6 +1,8 @@
-//! The attribute macro of the Hookmill plugin SDK. Use it as `hookmill_plugin::transform`.
+//! The attribute macros of the Hookmill plugin SDK. Use them as `hookmill_plugin::transform` and
+//! `hookmill_plugin::config`.
 
 mod check;
+mod config;
 mod expand;
 
 use proc_macro::TokenStream;
@@ -20,6 +22,26 @@ pub fn transform(arguments: TokenStream, item: TokenStream) -> TokenStream {
         Ok(function) => expand::expand(&function).into(),
         Err(error) => {
             // The function stays, so that its uses do not fail too and hide the reason.
+            let error = error.into_compile_error();
+            quote::quote!(#item #error).into()
+        }
+    }
+}
+
+/// Makes a struct or an enum a plugin's config, the `C` of `Context<C>`, or a part of one.
+///
+/// It derives serde's `Deserialize` and a JSON Schema, by which the gateway checks each webhook's config
+/// before it is used. Serde's attributes work as always, and both follow them; doc comments become descriptions, and
+/// `#[schemars(…)]` says more, such as `#[schemars(range(min = 1))]`. Members that the type does not have
+/// are refused, unless a field is flattened.
+///
+/// Every type that the config is made of needs the attribute too.
+#[proc_macro_attribute]
+pub fn config(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let item = item.into();
+    match config::config(&arguments.into(), &item) {
+        Ok(expanded) => expanded.into(),
+        Err(error) => {
             let error = error.into_compile_error();
             quote::quote!(#item #error).into()
         }

@@ -14,16 +14,15 @@
 use std::time::Duration;
 
 use hookmill_plugin::json::Pointer;
-use hookmill_plugin::{Context, Event, Failure, Result, Verdict, kv, transform};
-use serde::Deserialize;
+use hookmill_plugin::{Context, Event, Failure, Result, Verdict, config, kv, transform};
 use serde_json::value::RawValue;
 
 /// The longest value that events are told apart by, in bytes: it is part of a key, and keys are short.
 const MAX_VALUE_BYTES: usize = 256;
 
 /// The plugin's config.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[config]
+#[derive(Debug)]
 struct Config {
     /// Where the value stands by which events are the same. Those without one are all passed on.
     key: Pointer,

@@ -15,17 +15,16 @@ use std::time::Duration;
 
 use hookmill_plugin::json::{self, Pointer};
 use hookmill_plugin::{
-    Context, Event, Failure, Outgoing, Result, Verdict, http, secrets, transform,
+    Context, Event, Failure, Outgoing, Result, Verdict, config, http, secrets, transform,
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// How long the service may take, unless the config says otherwise.
 const TIMEOUT_MS: u64 = 2_000;
 
 /// The plugin's config.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[config]
+#[derive(Debug)]
 struct Config {
     /// Where the record is, with `{id}` where its id belongs.
     url: String,

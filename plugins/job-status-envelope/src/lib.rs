@@ -12,15 +12,16 @@
 
 mod message_id;
 
-use hookmill_plugin::{Context, Event, Result, Verdict, transform};
-use serde::{Deserialize, Serialize};
+use hookmill_plugin::{Context, Event, Result, Verdict, config, transform};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use message_id::message_id;
 
 /// The plugin's config.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[config]
+#[derive(Debug)]
+#[serde(default, rename_all = "camelCase")]
 struct Config {
     /// Whether the events are real ones, rather than those of a test system.
     live_mode: bool,

@@ -1,6 +1,6 @@
 //! Reshapes an order into a short summary.
 
-use hookmill_plugin::{Context, Event, Failure, Result, Verdict, transform};
+use hookmill_plugin::{Context, Event, Failure, Result, Verdict, config, transform};
 use serde::{Deserialize, Serialize};
 
 /// What the plugin reads of an order; everything else is left out.
@@ -28,8 +28,9 @@ struct Item {
 }
 
 /// The plugin's config: `{"include_lines": true}`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[config]
+#[derive(Debug, Default)]
+#[serde(default)]
 pub struct Config {
     /// Whether the summary has a line for each item.
     include_lines: bool,

@@ -14,16 +14,16 @@
 mod path;
 mod rewrite;
 
-use hookmill_plugin::{Context, Event, Outgoing, Verdict, transform};
-use serde::Deserialize;
+use hookmill_plugin::{Context, Event, Outgoing, Verdict, config, transform};
 use serde_json::value::RawValue;
 
 use path::Path;
 use rewrite::{Action, Rule, rewrite};
 
 /// The plugin's config.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[config]
+#[derive(Debug, Default)]
+#[serde(default)]
 struct Config {
     /// Where the values stand that are left out, keys included. An item of a list is left out too,
     /// and those after it move up.
@@ -33,9 +33,10 @@ struct Config {
 }
 
 /// A value that is made unreadable: a string of four asterisks in its place.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[config]
+#[derive(Debug)]
 struct Mask {
+    /// Where it stands.
     path: Path,
     /// How many of the last characters of a string or number stay readable. A value that is not more
     /// than twice as long is masked whole: what is left would give too much of it away.

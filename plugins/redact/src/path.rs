@@ -1,12 +1,14 @@
 //! Where values stand in a payload: JSON pointers in which `*` stands for every member or item.
 
+use hookmill_plugin::config;
 use hookmill_plugin::json::Pointer;
-use serde::Deserialize;
 
 /// A JSON pointer in which the step `*` stands for every member of an object and every item of a list.
 /// A member that is called `*` can only be reached together with all others.
-#[derive(Debug, Deserialize)]
+#[config]
+#[derive(Debug)]
 #[serde(try_from = "Pointer")]
+#[schemars(extend("minLength" = 1))]
 pub(crate) struct Path(Pointer);
 
 impl Path {

@@ -11,8 +11,8 @@
 mod markup;
 mod template;
 
-use hookmill_plugin::{Context, Event, Result, Verdict, transform};
-use serde::{Deserialize, Serialize};
+use hookmill_plugin::{Context, Event, Result, Verdict, config, transform};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use markup::shorten;
@@ -25,8 +25,9 @@ const SECTION_LIMIT: usize = 3000;
 const HEADER_LIMIT: usize = 150;
 
 /// The plugin's config.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[config]
+#[derive(Debug)]
+#[serde(default)]
 struct Config {
     /// A headline above the text: none when absent. Plain text, without Slack's markup.
     title: Option<Template>,

@@ -1,8 +1,7 @@
 //! Templates: text with placeholders for what an event says.
 
-use hookmill_plugin::Event;
 use hookmill_plugin::json::Pointer;
-use serde::Deserialize;
+use hookmill_plugin::{Event, config};
 use serde_json::value::RawValue;
 
 use crate::markup::escape_into;
@@ -12,7 +11,8 @@ use crate::markup::escape_into;
 /// written twice.
 ///
 /// The values are escaped; the text around them is not, so that it can use Slack's markup.
-#[derive(Debug, Deserialize)]
+#[config]
+#[derive(Debug)]
 #[serde(try_from = "String")]
 pub(crate) struct Template {
     pieces: Vec<Piece>,

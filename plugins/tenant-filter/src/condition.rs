@@ -3,16 +3,16 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use hookmill_plugin::Event;
 use hookmill_plugin::json::Pointer;
-use serde::Deserialize;
+use hookmill_plugin::{Event, config};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::compare::{contains, equal, order};
 
 /// A condition on an event.
-#[derive(Debug, Deserialize)]
+#[config]
+#[derive(Debug)]
 #[serde(try_from = "Fields")]
 pub(crate) enum Condition {
     /// Every one of these is met.
@@ -157,22 +157,45 @@ impl fmt::Display for Test {
     }
 }
 
-/// A condition as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Either `all` or `any` of conditions, or a field with the tests that must hold.
+#[config]
+#[derive(Debug)]
+#[schemars(extend("oneOf" = [
+    { "required": ["all"], "maxProperties": 1 },
+    { "required": ["any"], "maxProperties": 1 },
+    { "required": ["field"], "minProperties": 2 },
+]))]
 struct Fields {
+    /// Conditions that are all met.
     all: Option<Vec<Condition>>,
+    /// Conditions of which at least one is met.
     any: Option<Vec<Condition>>,
+    /// `type`, `attributes.NAME`, or a JSON pointer into the payload.
+    #[schemars(regex(pattern = r"^(type|attributes\..*|(/([^~/]|~[01])*)*)$"))]
     field: Option<String>,
+    /// Whether there is a value; `null` is one.
     exists: Option<bool>,
+    /// The value. Numbers are compared by value: 7 equals 7.0.
     equals: Option<Value>,
+    /// Any other value, or none.
     not_equals: Option<Value>,
+    /// The values of which it is one.
     r#in: Option<Vec<Value>>,
+    /// What it is greater than.
+    #[schemars(extend("type" = ["number", "string"]))]
     gt: Option<Value>,
+    /// What it is greater than, or equal to.
+    #[schemars(extend("type" = ["number", "string"]))]
     gte: Option<Value>,
+    /// What it is less than.
+    #[schemars(extend("type" = ["number", "string"]))]
     lt: Option<Value>,
+    /// What it is less than, or equal to.
+    #[schemars(extend("type" = ["number", "string"]))]
     lte: Option<Value>,
+    /// What a string begins with.
     prefix: Option<String>,
+    /// A part of a string, or an item of a list.
     contains: Option<Value>,
 }
 

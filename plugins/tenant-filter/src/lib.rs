@@ -16,10 +16,12 @@
 mod compare;
 mod condition;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use hookmill_plugin::{Context, Event, Verdict, transform};
+use hookmill_plugin::schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use hookmill_plugin::{Context, Event, Verdict, config, transform};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -28,8 +30,9 @@ use serde_json::value::RawValue;
 use condition::Condition;
 
 /// The plugin's config.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[config]
+#[derive(Debug, Default)]
+#[serde(default)]
 struct Config {
     /// What becomes of the events of each tenant, by its name.
     tenants: BTreeMap<String, Rule>,
@@ -75,6 +78,23 @@ impl<'de> Deserialize<'de> for Rule {
         }
 
         deserializer.deserialize_any(RuleVisitor)
+    }
+}
+
+/// By hand, as the reading is.
+impl JsonSchema for Rule {
+    fn schema_name() -> Cow<'static, str> {
+        "Rule".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "`forward`, `drop`, or a condition: those that meet it are forwarded.",
+            "anyOf": [
+                { "enum": ["forward", "drop"] },
+                generator.subschema_for::<Condition>(),
+            ],
+        })
     }
 }
 

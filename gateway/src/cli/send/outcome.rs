@@ -47,7 +47,7 @@ struct Failure {
 }
 
 impl EventStatus {
-    /// Whether nothing is under way any more.
+    /// Whether nothing is under way any more. What is held waits for people, or for long.
     pub(super) fn is_settled(&self) -> bool {
         self.deliveries.iter().all(|delivery| !delivery.is_under_way())
     }
@@ -137,6 +137,19 @@ mod tests {
              delivered  orders  evt_1\n    attempt 1  answered 200 in 12 ms\n  \
              dropped    wh_2  too \u{fffd}[2Jsmall\n  \
              retrying   slow  again at soon\n    attempt 1  connect: refused\n"
+        );
+    }
+
+    #[test]
+    fn what_is_held_is_told_with_its_reason_and_not_waited_for() {
+        let status = r#"{"id":"evt_1","type":"a","deliveries":[
+            {"webhook":{"id":"wh_1","name":"crm"},"message_id":"evt_1","state":"held",
+             "reason":"held since noon","attempts":[]}]}"#;
+        let status: EventStatus = serde_json::from_str(status).unwrap();
+        assert!(status.is_settled() && !status.went_well());
+        assert_eq!(
+            status.lines(Paint::plain()),
+            "evt_1  a\n  held       crm  evt_1  held since noon\n"
         );
     }
 

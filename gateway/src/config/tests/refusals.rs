@@ -191,6 +191,10 @@ const OF_A_WEBHOOK: &[(&str, &str)] = &[
         "retry = ['5s', 5]",
         "retry[1]: is the bare number 5; give it a unit, as in \"5s\" or \"5ms\"",
     ),
+    (
+        "on_plugin_failure = 'ignore'",
+        "on_plugin_failure: is \"ignore\"; possible are `retry`, `drop`, `dead`",
+    ),
     ("retry = '5s'", "retry: is a string; a list of durations such as \"5s\" is needed"),
     ("metadata = { a = 1 }", "metadata.a: is an integer; a string is needed"),
     (
@@ -206,6 +210,26 @@ const OF_A_WEBHOOK: &[(&str, &str)] = &[
         "plugins[0].config: holds the float NaN, which JSON cannot express",
     ),
     ("plugins = [1]", "plugins[0]: is an integer; a name or a table is needed"),
+    (
+        "plugins = [{ name = 'a', version = '1.2.0' }]",
+        "plugins[0].version: is \"1.2.0\"; the first hexadecimal digits of a SHA-256 hash are needed, at least 8 of its 64; or write \"latest\" for the plugins folder's",
+    ),
+    (
+        "plugins = [{ name = 'a', canary = 'latest' }]",
+        "plugins[0].canary: is a string; a table is needed",
+    ),
+    (
+        "plugins = [{ name = 'a', version = '3f2a9c41', canary = { version = 'latest' } }]",
+        "plugins[0].canary.share: is missing; write it as in `share = \"5%\"`",
+    ),
+    (
+        "plugins = [{ name = 'a', version = '3f2a9c41', canary = { version = 'latest', share = '0%' } }]",
+        "plugins[0].canary.share: is \"0%\"; a share such as \"5%\" is needed, from \"0.01%\" to \"100%\"",
+    ),
+    (
+        "plugins = [{ name = 'a', canary = { version = 'latest', share = '5%' } }]",
+        "plugins[0].canary.version: is \"latest\", which all other events go to as well; pin the stable version beside `canary`, or name another one here",
+    ),
 ];
 
 #[test]

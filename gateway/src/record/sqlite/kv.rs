@@ -37,6 +37,8 @@ impl Journals {
         let has_outcome = match &update.next {
             Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Split { .. } => true,
             Next::Retry { request, .. } => request.is_some(),
+            // Only what has no request yet is held.
+            Next::Held(_) => false,
         };
         if has_outcome && self.deliveries.remove(&update.delivery) {
             connection

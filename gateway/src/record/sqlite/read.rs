@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::{DeliveryRecord, EventRecord};
-use super::rows;
+use super::{hold, rows};
 use crate::delivery::{Attempt, DeliveryId, WebhookId};
 use crate::event::EventId;
 
@@ -23,17 +23,24 @@ pub(super) fn event(
     let event = rows::event(&snapshot, seq)?;
     let mut deliveries = snapshot
         .prepare_cached(
-            "SELECT id, webhook, part, state, reason, due_at, coalesce(plugins, '')
+            "SELECT id, deliveries.webhook, part, state, reason, due_at, coalesce(plugins, ''),
+                 cause, setup, failure, message, since
              FROM deliveries LEFT JOIN chains ON chains.seq = deliveries.chain
-             WHERE event = ?1 ORDER BY webhook, part",
+                 LEFT JOIN holds ON state = 'held' AND holds.webhook = deliveries.webhook
+             WHERE event = ?1 ORDER BY deliveries.webhook, part",
         )?
         .query_map([seq], |row| {
+            // One reason stands for all that a webhook has held.
+            let reason = match row.get_ref(7)?.as_str_or_null()? {
+                Some(_) => Some(hold::of_row(row, 7)?.to_string()),
+                None => row.get(4)?,
+            };
             Ok(DeliveryRecord {
                 id: DeliveryId::from_bytes(row.get(0)?),
                 webhook: WebhookId(row.get(1)?),
                 part: row.get(2)?,
                 state: rows::state(row, 3)?,
-                reason: row.get(4)?,
+                reason,
                 due_at: row.get::<_, Option<i64>>(5)?.map(rows::timestamp),
                 chain: row.get(6)?,
                 attempts: Vec::new(),

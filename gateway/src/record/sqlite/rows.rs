@@ -111,10 +111,7 @@ pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
 pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     let failure = match row.get_ref(3)?.as_str_or_null()? {
         None => None,
-        Some(name) => Some(Failure {
-            kind: FailureKind::parse(name).ok_or_else(|| unknown(3, "failure", name))?,
-            message: row.get(4)?,
-        }),
+        Some(_) => Some(failure(row, 3)?),
     };
     Ok(Attempt {
         started_at: timestamp(row.get(0)?),
@@ -123,6 +120,13 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         failure,
         excerpt: row.get(5)?,
     })
+}
+
+/// A failure from `failure, message`, from this column on.
+pub(super) fn failure(row: &Row<'_>, column: usize) -> rusqlite::Result<Failure> {
+    let name = row.get_ref(column)?.as_str()?;
+    let kind = FailureKind::parse(name).ok_or_else(|| unknown(column, "failure", name))?;
+    Ok(Failure { kind, message: row.get(column + 1)? })
 }
 
 fn unreadable(

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rusqlite::{Connection, params, params_from_iter};
 
-use super::super::{Claimed, NewDelivery, Next, Update};
-use super::rows;
+use super::super::{Claimed, NewDelivery, Next, Start, Update};
+use super::{hold, rows};
 use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
 use crate::event::Event;
 
-/// Makes due again what an earlier process had in hand.
+/// Makes due again what an earlier process had in hand, or holds it again.
 pub(super) fn recover(connection: &Connection) -> rusqlite::Result<()> {
+    hold::recover(connection)?;
     connection
         .execute("UPDATE deliveries SET claimed = 0 WHERE claimed = 1 AND due_at IS NOT NULL", [])
         .map(drop)
@@ -108,7 +109,7 @@ pub(super) fn record(
     update: &Update,
 ) -> rusqlite::Result<()> {
     let chain = chains.seq(connection, &update.chain)?;
-    let made = update.attempt.is_some();
+    let counted = update.attempt.is_some() && !matches!(update.next, Next::Held(_));
     let set = |state: State, due_at: Option<i64>, claimed: bool, reason: Option<&str>| {
         connection
             .prepare_cached(
@@ -123,7 +124,7 @@ pub(super) fn record(
                 due_at,
                 claimed,
                 reason,
-                made,
+                counted,
                 chain
             ])
             .map(drop)
@@ -138,6 +139,13 @@ pub(super) fn record(
                 insert_request(connection, update.delivery, request)?;
             }
         }
+        Next::Held(why) => {
+            set(State::Held, None, false, None)?;
+            let webhook = connection
+                .prepare_cached("SELECT webhook FROM deliveries WHERE id = ?1")?
+                .query_row([update.delivery.as_bytes()], |row| Ok(WebhookId(row.get(0)?)))?;
+            hold::add(connection, &webhook, why, update.attempt.is_some())?;
+        }
         Next::Split { first, others } => {
             let (event, due_at) = connection
                 .prepare_cached("SELECT event, due_at FROM deliveries WHERE id = ?1")?
@@ -150,7 +158,7 @@ pub(super) fn record(
             }
         }
     }
-    if !matches!(update.next, Next::Retry { .. } | Next::Split { .. }) {
+    if !matches!(update.next, Next::Retry { .. } | Next::Held(_) | Next::Split { .. }) {
         forget_request(connection, update)?;
     }
     update
@@ -200,7 +208,8 @@ fn insert_attempt(
         .prepare_cached(
             "INSERT INTO attempts
                  (delivery, number, started_at, duration_us, status, failure, message, excerpt)
-             VALUES (?1, (SELECT attempts FROM deliveries WHERE id = ?1), ?2, ?3, ?4, ?5, ?6, ?7)",
+             VALUES (?1, 1 + (SELECT coalesce(max(number), 0) FROM attempts WHERE delivery = ?1),
+                     ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             delivery.as_bytes(),
@@ -223,6 +232,13 @@ pub(super) fn insert_delivery(
     due_at: i64,
     chain: Option<i64>,
 ) -> rusqlite::Result<()> {
+    let (state, due_at) = match &delivery.start {
+        Start::InHand | Start::Due => (State::Pending, Some(due_at)),
+        Start::Held(why) => {
+            hold::add(connection, &delivery.webhook, why, false)?;
+            (State::Held, None)
+        }
+    };
     connection
         .prepare_cached(
             "INSERT INTO deliveries (id, event, webhook, part, state, attempts, due_at, claimed, chain)
@@ -233,9 +249,9 @@ pub(super) fn insert_delivery(
             event,
             delivery.webhook.0,
             part,
-            State::Pending.as_str(),
+            state.as_str(),
             due_at,
-            delivery.in_hand,
+            matches!(delivery.start, Start::InHand),
             chain,
         ])
         .map(drop)

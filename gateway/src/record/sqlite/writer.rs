@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Update};
-use super::accept;
+use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Taken, Update, Which};
 use super::kv::{self, Journals};
 use super::write::{self, Chains};
+use super::{accept, hold};
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::kv::{Outcome as KeyOutcome, Request as KeyRequest};
 
@@ -35,6 +35,8 @@ pub(super) enum Command {
     Claim { now: Timestamp, limit: usize, except: Vec<WebhookId>, reply: Reply<Claimed> },
     Kv(KeyRequest, Reply<KeyOutcome>),
     SweepKeys { now: Timestamp, limit: usize, reply: Reply<usize> },
+    TakeHeld(WebhookId, Which, Reply<Taken>),
+    Lift(WebhookId, Reply<()>),
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -132,6 +134,7 @@ enum Outcome {
     Claimed(Claimed),
     Kv(KeyOutcome),
     Swept(usize),
+    Taken(Taken),
     Done,
 }
 
@@ -185,6 +188,10 @@ impl Command {
             Self::SweepKeys { now, limit, .. } => {
                 kv::sweep(connection, *now, *limit).map(Outcome::Swept)
             }
+            Self::TakeHeld(webhook, which, _) => {
+                hold::take(connection, webhook, *which).map(Outcome::Taken)
+            }
+            Self::Lift(webhook, _) => hold::lift(connection, webhook).map(|()| Outcome::Done),
         }
     }
 
@@ -199,7 +206,13 @@ impl Command {
             }
             (Self::Kv(_, reply), Outcome::Kv(outcome)) => drop(reply.send(Ok(outcome))),
             (Self::SweepKeys { reply, .. }, Outcome::Swept(count)) => drop(reply.send(Ok(count))),
-            (Self::Record(_, reply) | Self::Release(_, reply), Outcome::Done) => {
+            (Self::TakeHeld(.., reply), Outcome::Taken(taken)) => {
+                drop(reply.send(Ok(taken)));
+            }
+            (
+                Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply),
+                Outcome::Done,
+            ) => {
                 drop(reply.send(Ok(())));
             }
             (command, _) => {
@@ -214,7 +227,8 @@ impl Command {
             Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Kv(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::SweepKeys { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::Record(_, reply) | Self::Release(_, reply) => {
+            Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
+            Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply) => {
                 drop(reply.send(Err(error.clone())))
             }
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::contract::hookmill::plugin::secrets::Host;
+use crate::digest::Digest;
 use crate::transform::state::State;
 
 /// The shortest value that is replaced, in bytes: a shorter one would be found where it is not meant.
@@ -17,6 +18,14 @@ pub struct Secrets(Option<Arc<BTreeMap<String, String>>>);
 impl Secrets {
     /// None at all.
     pub const NONE: &'static Self = &Self(None);
+
+    /// The hash of all of them: it changes when one does.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let pairs = self.0.iter().flat_map(|secrets| secrets.iter());
+        let parts: Vec<_> = pairs.flat_map(|(name, value)| [name, value]).collect();
+        Digest::of_parts(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>())
+    }
 
     /// Those of these names.
     pub(in crate::transform) fn granted(&self, names: &[String]) -> Granted {

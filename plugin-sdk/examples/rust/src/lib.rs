@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use hookmill_plugin::{Context, Event, Failure, Result, Verdict, transform};
+use hookmill_plugin::{Context, Event, Failure, Result, Verdict, config, transform};
 use serde::{Deserialize, Serialize};
 
 /// What the plugin reads of an order; everything else is left out.
@@ -29,8 +29,9 @@ struct Item {
 }
 
 /// The plugin's config: `{"channel": "#orders", "minimum_cents": 3000}`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[config]
+#[derive(Debug, Default)]
+#[serde(default)]
 struct Config {
     /// Where the message is to appear; the webhook's own channel when absent.
     channel: Option<String>,

@@ -6,7 +6,7 @@
 mod deed;
 
 use deed::Deed;
-use hookmill_plugin::{Context, Event, Failure, Result, Verdict, transform};
+use hookmill_plugin::{Config, Context, Event, Failure, Result, Verdict, transform};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -20,6 +20,9 @@ struct Order {
     /// What is said along with it.
     message: Option<String>,
 }
+
+/// Nobody checks beforehand what it is told.
+impl Config for Order {}
 
 /// Does what it is told, however bad.
 #[transform]
