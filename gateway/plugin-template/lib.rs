@@ -1,6 +1,6 @@
 //! Announces large orders in one line.
 
-use hookmill_plugin::{Context, Event, Result, Verdict, transform};
+use hookmill_plugin::{Context, Event, Result, Verdict, config, transform};
 use serde::{Deserialize, Serialize};
 
 /// What the plugin reads of an event's data; everything else is left out.
@@ -12,8 +12,9 @@ pub struct Order {
 }
 
 /// The plugin's config, which each webhook can set.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[config]
+#[derive(Debug)]
+#[serde(default)]
 pub struct Config {
     /// Orders below this are not announced.
     minimum_cents: u64,

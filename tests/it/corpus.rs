@@ -181,7 +181,7 @@ fn made() -> Vec<Guest> {
         1,
     );
     vec![
-        made("made-empty", Vec::new(), rejected("it is not WebAssembly")),
+        made("made-empty", Vec::new(), rejected("it is an empty file")),
         made("made-not-wasm", b"\x7fELF".repeat(1000), rejected("it is not WebAssembly")),
         made("made-cut-off", plugin[..plugin.len() / 2].to_vec(), rejected("damaged or cut off")),
         made("made-of-zeros", [b"\0asm", &[0; 4096][..]].concat(), rejected("damaged or cut off")),

@@ -359,7 +359,7 @@ async fn every_command_names_the_file_that_is_wrong() {
         for (file, expected) in [
             ("missing.wasm", "cannot read missing.wasm"),
             ("text.wasm", "its first bytes are not"),
-            ("empty.wasm", "it is not WebAssembly"),
+            ("empty.wasm", "it is an empty file"),
             ("cut.wasm", "it is damaged or cut off"),
             ("huge.wasm", "huge.wasm has 1099511627776 bytes"),
         ] {

@@ -142,16 +142,16 @@ impl Queue {
 
 /// Why there is no compiled code, in the compiler's own words.
 enum Refusal {
-    NotAComponent(wasmtime::Error),
+    NotAComponent { error: wasmtime::Error, why: String },
     NotCompiled(wasmtime::Error),
 }
 
 impl Refusal {
     fn message(&self) -> String {
         match self {
-            Self::NotAComponent(error) => format!(
+            Self::NotAComponent { why, .. } => format!(
                 "it is a core module that cannot be made a component; build it with the plugin SDK \
-                 or another `wit-bindgen`: {error:#}"
+                 or another `wit-bindgen`: {why}"
             ),
             Self::NotCompiled(error) => format!("it does not compile: {error:#}"),
         }
@@ -159,7 +159,7 @@ impl Refusal {
 
     fn error(&self) -> &wasmtime::Error {
         match self {
-            Self::NotAComponent(error) | Self::NotCompiled(error) => error,
+            Self::NotAComponent { error, .. } | Self::NotCompiled(error) => error,
         }
     }
 }
@@ -184,7 +184,10 @@ fn compile_here(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Refusal> {
                 )
             })
             .and_then(|mut encoder| encoder.encode())
-            .map_err(|error| Refusal::NotAComponent(wasmtime::Error::from_boxed(error.into())))?;
+            .map_err(|error| Refusal::NotAComponent {
+                why: format!("{error:#}"),
+                error: wasmtime::Error::from_boxed(error.into()),
+            })?;
         &encoded
     };
     engine.precompile_component(component).map_err(Refusal::NotCompiled)
