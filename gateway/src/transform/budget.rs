@@ -5,9 +5,10 @@
 //! with something else: a guest is not to blame for that.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 use wasmtime::UpdateDeadline;
 
 /// The most that a call's first slice counts for, which is two ticks. Most calls end before their first tick, so

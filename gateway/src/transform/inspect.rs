@@ -210,7 +210,7 @@ mod tests {
     fn tells_modules_from_components_and_from_other_things() {
         assert_eq!(inspect(&wat::parse_str("(module)").unwrap()), Ok(Encoding::Module));
         assert_eq!(inspect(&wat::parse_str("(component)").unwrap()), Ok(Encoding::Component));
-        assert!(inspect(b"").unwrap_err().to_string().contains("not WebAssembly"));
+        assert!(inspect(b"").unwrap_err().to_string().contains("empty file"));
         assert!(inspect(b"\x7fELF").unwrap_err().to_string().contains("not WebAssembly"));
         assert!(inspect(b"\0asm").unwrap_err().to_string().contains("damaged or cut off"));
         let version = refusal(r#"(module (@custom "hookmill:world" "2.0.0\n"))"#);
