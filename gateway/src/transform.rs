@@ -2,7 +2,7 @@
 //!
 //! `engine` owns the one engine and its pool; `load` makes a plugin of a file; `compile` does so in child
 //! processes, and `cache` keeps what they made; `call` runs one call under its limits; `host` is what a call may
-//! ask for beyond that; `output` checks what came back; `chain` strings calls together; `meter` counts them;
+//! ask for beyond that; `output` checks what came back; `chain` strings calls together; `tally` counts them;
 //! `schema` checks configs.
 
 mod cache;
@@ -13,9 +13,9 @@ mod engine;
 mod host;
 mod limits;
 mod load;
-mod meter;
 mod output;
 mod schema;
+mod tally;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ pub use self::host::{
 };
 pub use self::limits::Limits;
 pub use self::load::LoadError;
-pub use self::meter::{Meter, Reading};
 pub use self::schema::Misfits;
+pub use self::tally::{Reading, Tally};
 
 /// How plugins are run.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ pub struct Plugin {
     description: Description,
     limits: Limits,
     grants: Arc<Grants>,
-    meter: Arc<Meter>,
+    tally: Arc<Tally>,
     runtime: Runtime,
     instance: contract::PluginPre<call::State>,
     /// Keeps the code that it runs from in the cache.
@@ -127,13 +127,13 @@ impl Plugin {
 
     /// What its calls came to.
     #[must_use]
-    pub fn meter(&self) -> &Arc<Meter> {
-        &self.meter
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
-    /// Goes on with the meter that the same version had before.
-    pub fn continue_meter(&mut self, meter: Arc<Meter>) {
-        self.meter = meter;
+    /// Goes on with the tally that the same version had before.
+    pub fn continue_tally(&mut self, tally: Arc<Tally>) {
+        self.tally = tally;
     }
 }
 

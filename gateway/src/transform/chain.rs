@@ -78,7 +78,7 @@ pub async fn run(
             let run = Run { delivery: recipient.delivery, step: place, part };
             let began = Instant::now();
             let outcome = call(event, recipient, step, run, input.as_ref()).await;
-            step.plugin.meter().record(&event.tenant, &outcome, began.elapsed());
+            step.plugin.tally().record(&event.tenant, &outcome, began.elapsed());
             match outcome? {
                 Outcome::Forward(made) => {
                     outputs.extend(made.into_iter().map(|made| match &input {

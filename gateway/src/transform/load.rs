@@ -60,7 +60,7 @@ impl Runtime {
             description,
             limits,
             grants,
-            meter: Arc::default(),
+            tally: Arc::default(),
             runtime: self.clone(),
             instance,
             config_schema,
