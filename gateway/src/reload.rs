@@ -184,7 +184,7 @@ impl Reloader {
             Outcome::Refused(refused) => entry.refuse(&key, refused),
             Outcome::Loaded(loaded) => {
                 let Loaded { hashes, mut plugin, content } = *loaded;
-                self.versions.continue_meter(&key, &mut plugin);
+                self.versions.continue_tally(&key, &mut plugin);
                 let plugin = Arc::new(plugin);
                 entry.wait(Waiting { plugin, hashes, content, took: began.elapsed() });
             }

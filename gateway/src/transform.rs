@@ -4,7 +4,7 @@
 //! plugin of it; `compile` does so in child processes, and `cache` keeps what they made; `turns` says which call
 //! may begin and `pace` which may go on; `call` runs one call under its limits, with the empty `wasi` that some
 //! languages need; `host` is what a call may ask for beyond that; `output` checks what came back; `chain` strings
-//! calls together; `meter` counts them; `schema` checks configs.
+//! calls together; `tally` counts them; `schema` checks configs.
 //!
 //! For a plugin's author, `trial` makes one call and tells everything about it, `fixture` compares a call with
 //! what a file expects, `anatomy` tells what a file consists of, and `shrink` leaves out what no gateway needs.
@@ -27,13 +27,13 @@ mod inspect;
 mod limits;
 mod load;
 mod log;
-mod meter;
 mod output;
 mod pace;
 mod pool;
 mod schema;
 mod shrink;
 mod state;
+mod tally;
 mod text;
 mod trial;
 mod turns;
@@ -58,9 +58,9 @@ pub use self::host::{
 };
 pub use self::limits::Limits;
 pub use self::load::{LoadError, Resources};
-pub use self::meter::{Meter, Reading};
 pub use self::schema::Misfits;
 pub use self::shrink::shrink;
+pub use self::tally::{Reading, Tally};
 pub use self::trial::{Returned, Trial, trial};
 pub use self::usage::{LogLevel, LogLine, Usage};
 
@@ -132,7 +132,7 @@ pub struct Plugin {
     description: Description,
     limits: Limits,
     grants: Arc<Grants>,
-    meter: Arc<Meter>,
+    tally: Arc<Tally>,
     runtime: Runtime,
     pool: pool::Pool,
     /// Whether its calls need a WASI context.
@@ -198,13 +198,13 @@ impl Plugin {
 
     /// What its calls came to.
     #[must_use]
-    pub fn meter(&self) -> &Arc<Meter> {
-        &self.meter
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
-    /// Goes on with the meter that the same version had before.
-    pub fn continue_meter(&mut self, meter: Arc<Meter>) {
-        self.meter = meter;
+    /// Goes on with the tally that the same version had before.
+    pub fn continue_tally(&mut self, tally: Arc<Tally>) {
+        self.tally = tally;
     }
 }
 

@@ -68,7 +68,7 @@ fn compilers_of(gateway: &Running) -> Vec<String> {
 async fn the_start_waits_for_slow_plugins_no_longer_than_it_is_told_to() {
     let receiver = Receiver::start().await;
     let gateway = gateway(&receiver).setting("plugins.start_wait = \"1ms\"");
-    gateway.plugins().write("slow", &slow_to_compile(40, 10_000));
+    gateway.plugins().write("slow", &slow_to_compile(4, 10_000));
     let gateway = gateway.start().await;
     let log = gateway.log();
     let said = log.lines().find(|line| line.contains("these plugins take long to load"));

@@ -296,7 +296,7 @@ impl<'a> VersionView<'a> {
         let kept = shelf.kept.iter().find(|kept| kept.version == version);
         let loaded = shelf.loaded(version);
         let described = loaded.map(|plugin| &*plugin.description().version);
-        let reading = shelf.meters.get(&version).and_then(|meter| meter.reading(tenant));
+        let reading = shelf.tallies.get(&version).and_then(|tally| tally.reading(tenant));
         Self {
             version: version.to_string(),
             described: described.or(kept.map(|kept| &*kept.described)),
@@ -321,7 +321,7 @@ impl<'a> VersionView<'a> {
             active: false,
             loaded: true,
             kept: false,
-            calls: plugin.meter().reading(tenant).as_ref().map(CallsView::new),
+            calls: plugin.tally().reading(tenant).as_ref().map(CallsView::new),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::folder::Content;
 use super::loading::{NoPlugin, plugin};
 use crate::digest::Digest;
 use crate::snapshot::{KeptVersion, Pin, PluginKey, PluginSet, PluginStatus, Shelf};
-use crate::transform::{Grants, Meter, Plugin, Runtime};
+use crate::transform::{Grants, Plugin, Runtime, Tally};
 
 /// Knows the versions of each plugin but for the one in the folder.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ struct Known {
     /// Loaded as chains name them.
     held: Vec<Arc<Plugin>>,
     unusable: Vec<Unusable>,
-    meters: HashMap<Digest, Arc<Meter>>,
+    tallies: HashMap<Digest, Arc<Tally>>,
 }
 
 /// A version that a chain names and that cannot be loaded.
@@ -80,15 +80,15 @@ impl Versions {
             shelf.held.clone_from(&known.held);
             shelf.kept = known.kept.as_slice().into();
             shelf.unusable = unusable.map(|it| (it.version, it.reason.clone())).collect();
-            shelf.meters.clone_from(&known.meters);
+            shelf.tallies.clone_from(&known.tallies);
         }
         shelf
     }
 
     /// Lets a plugin that was just loaded go on counting where the same version stopped.
-    pub(super) fn continue_meter(&mut self, key: &PluginKey, plugin: &mut Plugin) {
-        let meters = &mut self.known.entry(key.clone()).or_default().meters;
-        plugin.continue_meter(Arc::clone(meters.entry(plugin.version()).or_default()));
+    pub(super) fn continue_tally(&mut self, key: &PluginKey, plugin: &mut Plugin) {
+        let tallies = &mut self.known.entry(key.clone()).or_default().tallies;
+        plugin.continue_tally(Arc::clone(tallies.entry(plugin.version()).or_default()));
     }
 
     /// Takes note of what became the latest version, and of what was it before.
@@ -234,8 +234,8 @@ impl Versions {
         let refused = earlier.map(|place| known.unusable.swap_remove(place));
         match loaded {
             Ok(mut plugin) => {
-                let meter = known.meters.entry(version).or_default();
-                plugin.continue_meter(Arc::clone(meter));
+                let tally = known.tallies.entry(version).or_default();
+                plugin.continue_tally(Arc::clone(tally));
                 known.held.push(Arc::new(plugin));
                 tracing::info!(plugin = %key, version = version.short(), "pinned version loaded");
                 true
@@ -276,7 +276,7 @@ impl Versions {
         let stays = |version: &Digest| {
             active == Some(*version) || known.kept.iter().any(|kept| kept.version == *version)
         };
-        known.meters.retain(|version, _| stays(version));
+        known.tallies.retain(|version, _| stays(version));
         true
     }
 

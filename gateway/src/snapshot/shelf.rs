@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::PluginStatus;
 use crate::digest::{Digest, DigestPrefix};
-use crate::transform::{Meter, Plugin};
+use crate::transform::{Plugin, Tally};
 
 /// One plugin's versions.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +21,7 @@ pub struct Shelf {
     /// Versions that chains name and that cannot be loaded, and why.
     pub unusable: Vec<(Digest, String)>,
     /// What the calls of each version came to, also of those no longer loaded.
-    pub meters: HashMap<Digest, Arc<Meter>>,
+    pub tallies: HashMap<Digest, Arc<Tally>>,
     /// How the files in the plugins folder fare.
     pub status: PluginStatus,
 }

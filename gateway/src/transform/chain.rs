@@ -148,7 +148,7 @@ async fn call(
         Ok(forward) => Ok(forward),
         Err(failure) => Err(failed(plugin, failure)),
     };
-    plugin.meter().record(&event.tenant, &outcome, called.usage.time);
+    plugin.tally().record(&event.tenant, &outcome, called.usage.time);
     outcome
 }
 

@@ -56,7 +56,7 @@ impl Runtime {
             description,
             limits,
             grants,
-            meter: Arc::default(),
+            tally: Arc::default(),
             runtime: self.clone(),
             pool,
             wasi,

@@ -1,4 +1,4 @@
-//! The meter of a plugin's version: for each tenant, how often it was called, what came of it, and how long
+//! The tally of a plugin's version: for each tenant, how often it was called, what came of it, and how long
 //! it took.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use crate::delivery::FailureKind;
 /// Counts calls for each tenant, from when the version was first loaded by this process. What it keeps is a
 /// few hundred bytes for each tenant that used it.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub struct Tally {
     tenants: RwLock<HashMap<Arc<str>, Arc<Counters>>>,
 }
 
@@ -26,7 +26,7 @@ struct Counters {
     max_nanos: AtomicU64,
 }
 
-/// What a meter shows for one tenant.
+/// What a tally shows for one tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Calls that gave something to send.
@@ -41,7 +41,7 @@ pub struct Reading {
     pub max_time: Duration,
 }
 
-impl Meter {
+impl Tally {
     /// Counts one call.
     pub(super) fn record(
         &self,
@@ -110,20 +110,20 @@ mod tests {
 
     #[test]
     fn calls_are_counted_by_tenant_and_by_what_came_of_them() {
-        let meter = Meter::default();
+        let tally = Tally::default();
         let (acme, globex): (Arc<str>, Arc<str>) = ("acme".into(), "globex".into());
         let failed = |kind| {
             let failure = Failure::new(kind, "it failed");
             Err(Box::new(Failed { plugin: "stamp".into(), failure }))
         };
         let millis = Duration::from_millis;
-        meter.record(&acme, &Ok(Outcome::Forward(Vec::new())), millis(3));
-        meter.record(&acme, &Ok(Outcome::Drop(String::new())), millis(1));
-        meter.record(&acme, &failed(FailureKind::PluginTrap), millis(8));
-        meter.record(&acme, &failed(FailureKind::Internal), millis(2));
-        meter.record(&acme, &failed(FailureKind::PluginTrap), millis(2));
-        meter.record(&globex, &Ok(Outcome::Drop(String::new())), millis(1));
-        let reading = meter.reading("acme").unwrap();
+        tally.record(&acme, &Ok(Outcome::Forward(Vec::new())), millis(3));
+        tally.record(&acme, &Ok(Outcome::Drop(String::new())), millis(1));
+        tally.record(&acme, &failed(FailureKind::PluginTrap), millis(8));
+        tally.record(&acme, &failed(FailureKind::Internal), millis(2));
+        tally.record(&acme, &failed(FailureKind::PluginTrap), millis(2));
+        tally.record(&globex, &Ok(Outcome::Drop(String::new())), millis(1));
+        let reading = tally.reading("acme").unwrap();
         assert_eq!(
             reading,
             Reading {
@@ -135,8 +135,8 @@ mod tests {
             }
         );
         assert_eq!((reading.calls(), reading.failures()), (5, 3));
-        assert_eq!(meter.reading("globex").unwrap().calls(), 1);
-        assert_eq!(meter.reading("nobody"), None);
+        assert_eq!(tally.reading("globex").unwrap().calls(), 1);
+        assert_eq!(tally.reading("nobody"), None);
     }
 
     #[test]
