@@ -1,5 +1,6 @@
 //! The cost of one plugin call: the same transform natively, and in a fresh sandbox through the gateway's own
-//! path (checked output, limits, log).
+//! path (checked output, limits, log); and what parts of that cost alone: an instance without a call, and calls of one
+//! instance again and again.
 //!
 //! Run it with `cargo xtask bench plugin`, which builds the plugin first.
 
@@ -9,6 +10,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -18,6 +20,13 @@ use hookmill::transform::{self, Config, Limits, Plugin, Recipient, Runtime, Secr
 use hookmill_plugin::testing;
 use jiff::Timestamp;
 use order_summary::order_summary;
+
+/// The gateway's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Calls of one instance before another one takes its place: the SDK's arena only grows.
+const REUSED_BYTES: usize = 4 << 20;
 
 /// Makes the summary about as large as the order.
 const CONFIG: &str = r#"{"include_lines":true}"#;
@@ -91,6 +100,27 @@ fn plugin_call(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(u64::try_from(data.len()).unwrap()));
         group.bench_function(BenchmarkId::new("native", bytes), |bencher| {
             bencher.iter(|| testing::run(order_summary, black_box(&data), CONFIG).unwrap());
+        });
+        group.bench_function(BenchmarkId::new("instantiate", bytes), |bencher| {
+            bencher.iter(|| steps[0].plugin.instantiate_alone().unwrap());
+        });
+        group.bench_function(BenchmarkId::new("reused", bytes), |bencher| {
+            let calls = (REUSED_BYTES / (16 * data.len())).max(2);
+            let fresh = || (steps[0].plugin.reuse().unwrap(), 0);
+            let mut instance = fresh();
+            bencher.iter_custom(|count| {
+                let mut took = Duration::ZERO;
+                for _ in 0..count {
+                    if instance.1 == calls {
+                        instance = fresh();
+                    }
+                    instance.1 += 1;
+                    let began = Instant::now();
+                    assert!(runtime.block_on(instance.0.call(black_box(&data), CONFIG)));
+                    took += began.elapsed();
+                }
+                took
+            });
         });
         group.bench_function(BenchmarkId::new("fresh", bytes), |bencher| {
             bencher.iter(|| {

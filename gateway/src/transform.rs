@@ -30,6 +30,7 @@ mod log;
 mod output;
 mod pace;
 mod pool;
+mod probe;
 mod schema;
 mod shrink;
 mod state;
@@ -58,6 +59,7 @@ pub use self::host::{
 };
 pub use self::limits::Limits;
 pub use self::load::{LoadError, Resources};
+pub use self::probe::Reused;
 pub use self::schema::Misfits;
 pub use self::shrink::shrink;
 pub use self::tally::{Reading, Tally};

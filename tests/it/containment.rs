@@ -148,6 +148,7 @@ async fn what_is_at_a_limit_arrives_as_it_is_and_what_is_over_it_does_not() {
     let receiver = Receiver::start().await;
     let webhook = receiver.webhook("it").plugins(&[("misbehave", json!({}))]);
     let gateway = Gateway::new()
+        .setting("plugins.breaker.failures = 1000")
         .setting("plugins.limits.time = \"10s\"")
         .plugin("misbehave")
         .webhook(webhook.set("retry", &json!([])))

@@ -516,7 +516,8 @@ async fn the_api_shows_how_both_versions_fare_and_nothing_of_other_tenants() {
         "config": { "do": "retry", "message": "not today" },
     });
     let webhook = through(&receiver, "it", "stamp", &table).set("retry", &json!([]));
-    let gateway = Gateway::new().setting(PATIENT).webhook(webhook);
+    let gateway =
+        Gateway::new().setting(PATIENT).setting("plugins.breaker.failures = 1000").webhook(webhook);
     gateway.plugins().write("stamp", &stable);
     gateway.plugins().write("unused", &stable);
     let running = gateway.start().await;

@@ -73,8 +73,11 @@ pub(super) fn check_magic(bytes: &[u8]) -> Result<(), DamagedFile> {
     if bytes.starts_with(b"\0asm") {
         return Ok(());
     }
-    let found = if bytes.is_empty() { "it is empty" } else { "its first bytes are not `\\0asm`" };
-    Err(DamagedFile(format!("it is not WebAssembly: {found}")))
+    let found = match bytes.is_empty() {
+        true => "it is an empty file",
+        false => "it is not WebAssembly: its first bytes are not `\\0asm`",
+    };
+    Err(DamagedFile(found.to_owned()))
 }
 
 impl Anatomy {
@@ -216,7 +219,7 @@ mod tests {
     #[test]
     fn what_is_damaged_is_refused() {
         for (bytes, expected) in [
-            (&b""[..], "it is empty"),
+            (&b""[..], "it is an empty file"),
             (b"MZ\x90", "not WebAssembly"),
             (b"\0asm", "damaged or cut off"),
             (b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\x0f", "damaged or cut off"),

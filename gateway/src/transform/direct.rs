@@ -118,7 +118,7 @@ impl Direct {
         let describe: TypedFunc<(), u32> = function(instance, store, &self.describe)?;
         store.data_mut().on_fibre();
         let at = describe.call_async(&mut *store, ()).await?;
-        self.reader(instance, store)?.description(at)
+        reader(self.memory(instance, store)?, store).description(at)
     }
 
     pub(super) async fn transform(
@@ -127,19 +127,17 @@ impl Direct {
         event: guest::Event<'_>,
         context: guest::Context<'_>,
     ) -> wasmtime::Result<Result<guest::Verdict, guest::Failure>> {
-        // No code of the guest runs here: a direct module has no start function.
+        self.start(store)?.call(store, &event, &context).await
+    }
+
+    /// Makes an instance. No code of the guest runs here: a direct module has no start function.
+    pub(super) fn start(&self, store: &mut Store<State>) -> wasmtime::Result<Started> {
         let instance = self.instance.instantiate(&mut *store)?;
-        let realloc: TypedFunc<(u32, u32, u32, u32), u32> =
-            function(instance, store, &self.realloc)?;
-        let transform: TypedFunc<(u32,), u32> = function(instance, store, &self.transform)?;
-        store.data_mut().on_fibre();
-        let arguments = lower::Arguments::new(&event, &context)?;
-        let block = (0, 0, lower::ALIGN, arguments.len());
-        let at = realloc.call_async(&mut *store, block).await?;
-        let memory = self.memory(instance, store)?;
-        arguments.write(memory.data_mut(&mut *store), at)?;
-        let at = transform.call_async(&mut *store, (at,)).await?;
-        self.reader(instance, store)?.result(at)
+        Ok(Started {
+            memory: self.memory(instance, store)?,
+            realloc: function(instance, store, &self.realloc)?,
+            transform: function(instance, store, &self.transform)?,
+        })
     }
 
     fn memory(&self, instance: Instance, store: &mut Store<State>) -> wasmtime::Result<Memory> {
@@ -148,16 +146,36 @@ impl Direct {
             .and_then(Extern::into_memory)
             .ok_or_else(|| wasmtime::format_err!("the module exports no memory"))
     }
+}
 
-    fn reader<'s>(
+/// An instance of a direct module.
+pub(super) struct Started {
+    memory: Memory,
+    realloc: TypedFunc<(u32, u32, u32, u32), u32>,
+    transform: TypedFunc<(u32,), u32>,
+}
+
+impl Started {
+    /// Calls `transform`.
+    pub(super) async fn call(
         &self,
-        instance: Instance,
-        store: &'s mut Store<State>,
-    ) -> wasmtime::Result<Reader<'s>> {
-        let memory = self.memory(instance, store)?;
-        let (memory, state) = memory.data_and_store_mut(store);
-        Ok(Reader::new(memory, state.returnable()))
+        store: &mut Store<State>,
+        event: &guest::Event<'_>,
+        context: &guest::Context<'_>,
+    ) -> wasmtime::Result<Result<guest::Verdict, guest::Failure>> {
+        store.data_mut().on_fibre();
+        let arguments = lower::Arguments::new(event, context)?;
+        let block = (0, 0, lower::ALIGN, arguments.len());
+        let at = self.realloc.call_async(&mut *store, block).await?;
+        arguments.write(self.memory.data_mut(&mut *store), at)?;
+        let at = self.transform.call_async(&mut *store, (at,)).await?;
+        reader(self.memory, store).result(at)
     }
+}
+
+fn reader(memory: Memory, store: &mut Store<State>) -> Reader<'_> {
+    let (memory, state) = memory.data_and_store_mut(store);
+    Reader::new(memory, state.returnable())
 }
 
 /// A function that takes this many numbers of 32 bits and gives one.

@@ -9,6 +9,7 @@ use std::fmt;
 
 use wasmparser::{Encoding, FunctionBody, Operator, Parser, Payload};
 
+use super::anatomy::check_magic;
 use super::text;
 
 /// The custom section in which the SDK leaves the contract's version.
@@ -92,12 +93,7 @@ fn at_most(count: u64, most: u64, what: &str) -> Result<(), Refusal> {
 /// Tells a component from a core module, and refuses what is of another version of the contract or too large
 /// in some respect, by name.
 pub(super) fn inspect(bytes: &[u8]) -> Result<Encoding, Refusal> {
-    if bytes.is_empty() {
-        return Err(Refusal("it is an empty file".to_owned()));
-    }
-    if !bytes.starts_with(b"\0asm") {
-        return Err(Refusal("it is not WebAssembly: its first bytes are not `\\0asm`".to_owned()));
-    }
+    check_magic(bytes).map_err(|damaged| Refusal(damaged.to_string()))?;
     let mut outermost = None;
     let mut nesting = 0;
     let mut counts = Counts::default();
