@@ -8,7 +8,7 @@
 
 use std::fmt::Write as _;
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,10 @@ fn plugin_call(criterion: &mut Criterion) {
     for bytes in [1_200, 20_000, 200_000] {
         let data = order(bytes);
         let event = event(&data);
+        // For peers, which are built apart.
+        if let Some(folder) = std::env::var_os("HOOKMILL_BENCH_PAYLOADS") {
+            std::fs::write(Path::new(&folder).join(format!("{bytes}.json")), &data).unwrap();
+        }
         group.throughput(Throughput::Bytes(u64::try_from(data.len()).unwrap()));
         group.bench_function(BenchmarkId::new("native", bytes), |bencher| {
             bencher.iter(|| testing::run(order_summary, black_box(&data), CONFIG).unwrap());

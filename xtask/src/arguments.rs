@@ -27,6 +27,11 @@ impl Arguments {
         self.0.len() < before
     }
 
+    /// Whether a flag is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|argument| argument == name)
+    }
+
     /// Takes an option, written `--name value` or `--name=value`.
     pub(crate) fn option<T: FromStr>(&mut self, name: &str) -> Result<Option<T>> {
         let is_it = |argument: &String| {

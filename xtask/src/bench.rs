@@ -4,23 +4,22 @@
 mod containment;
 mod end_to_end;
 mod gateway;
+mod plugin;
 mod plugins;
 mod reload;
 
 use anyhow::{Result, bail};
 
 use crate::arguments::Arguments;
-use crate::{command, wasm};
+use crate::report;
 
 /// Runs the benchmark that the arguments name.
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
+    if arguments.has("--json") {
+        report::stand_aside();
+    }
     match arguments.positional().as_deref() {
-        Some("plugin") => {
-            wasm::build()?;
-            let mut command =
-                command::cargo(["bench", "--package", "hookmill", "--bench", "plugin_call", "--"]);
-            command::step("a plugin call", command.args(arguments.rest()))
-        }
+        Some("plugin") => plugin::run(arguments),
         Some("end-to-end") => end_to_end::run(arguments),
         Some("containment") => containment::run(arguments),
         Some("plugins") => plugins::run(arguments),

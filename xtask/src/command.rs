@@ -21,6 +21,9 @@ pub(crate) fn step(title: &str, command: &mut Command) -> Result<()> {
     report::heading(title);
     report::line(&report::faint(&format!("$ {}", shown(command))));
     let started = Instant::now();
+    if report::stands_aside() {
+        command.stdout(std::io::stderr());
+    }
     let status = command.status().with_context(|| format!("cannot run `{}`", shown(command)))?;
     succeeded(command, status)?;
     report::done(title, started.elapsed());

@@ -45,7 +45,9 @@ Tasks:
   demo [--once]       the whole product with real processes: events in, plugins between, signed
                       requests out; a plugin replaced while events flow; the gateway killed and
                       restarted. With --once it ends by itself, and with 0 only if nothing was lost
-  bench plugin        the cost of one plugin call
+  bench plugin        the cost of one plugin call, beside the same natively
+    --peers             beside another plugin runtime too, which is built first
+    --json              print the figures as JSON, and nothing else, on standard output
   bench end-to-end    throughput and latency through the whole gateway
     --seconds N         how long each measurement runs (10)
     --connections N     connections of the load generator (128)

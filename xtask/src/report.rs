@@ -1,10 +1,33 @@
 //! What a task says: headings, results and tables on standard output.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// Whether standard output is for figures that a program reads, and everything else for standard error.
+static ASIDE: AtomicBool = AtomicBool::new(false);
+
+/// From here on standard output is for figures alone.
+pub(crate) fn stand_aside() {
+    ASIDE.store(true, Ordering::Relaxed);
+}
+
+/// Whether standard output is for figures alone.
+pub(crate) fn stands_aside() -> bool {
+    ASIDE.load(Ordering::Relaxed)
+}
+
+/// Writes figures for a program, on one line of standard output.
+pub(crate) fn json(figures: &serde_json::Value) {
+    let mut stdout = std::io::stdout().lock();
+    drop(writeln!(stdout, "{figures}").and_then(|()| stdout.flush()));
+}
 
 /// Writes a text as it is.
 pub(crate) fn text(text: &str) {
+    if stands_aside() {
+        return drop(std::io::stderr().lock().write_all(text.as_bytes()));
+    }
     let mut stdout = std::io::stdout().lock();
     // A reader that has gone (`| head`) is no reason to stop the task halfway.
     drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));

@@ -77,7 +77,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
         figures.push(measure(&options, Some(kind))?);
     }
     if options.json {
-        report::line(&Value::Array(figures.clone()).to_string());
+        report::json(&Value::Array(figures.clone()));
     } else {
         print(&figures);
     }

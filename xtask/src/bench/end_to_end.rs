@@ -63,7 +63,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     ));
     let figures = measure(&options)?;
     if options.json {
-        report::line(&Value::Array(figures.clone()).to_string());
+        report::json(&Value::Array(figures.clone()));
     } else {
         print(&figures);
     }

@@ -30,7 +30,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     report::heading(&format!("{count} plugins"));
     let figures = measure(&bench, count)?;
     if as_json {
-        report::line(&figures.to_string());
+        report::json(&figures);
     } else {
         print(&figures, count);
     }

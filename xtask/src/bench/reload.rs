@@ -30,7 +30,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     report::heading(&format!("{rounds} rounds of a plugin of {} kB", module.len() / 1000));
     let figures = measure(&bench, &module, rounds)?;
     if as_json {
-        report::line(&figures.to_string());
+        report::json(&figures);
     } else {
         print(&figures);
     }
