@@ -111,6 +111,11 @@ struct Readme;
 #[doc = include_str!("../../README.md")]
 struct ProjectReadme;
 
+/// And those of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/writing-plugins.md")]
+struct Guide;
+
 pub use event::{AnyConfig, Context, Event};
 pub use failure::{Failure, OrInvalid, Result};
 pub use hookmill_plugin_macros::{config, transform};

@@ -13,16 +13,19 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// What a plugin made of an event, without what may differ: the end of a backtrace.
-type Result = std::result::Result<Outcome, (&'static str, String)>;
+pub(crate) type Result = std::result::Result<Outcome, (&'static str, String)>;
 
 /// A plugin in both forms.
-struct Pair {
+pub(crate) struct Pair {
     steps: [Step; 2],
 }
 
 impl Pair {
     async fn load(runtime: &Runtime, name: &str) -> Self {
-        let direct = wasm(name);
+        Self::of(runtime, name, wasm(name)).await
+    }
+
+    pub(crate) async fn of(runtime: &Runtime, name: &str, direct: Vec<u8>) -> Self {
         // Without the mark, it is made a component.
         let mark = b"hookmill:arena";
         let at = direct.windows(mark.len()).position(|window| window == mark).unwrap();
@@ -38,7 +41,7 @@ impl Pair {
     }
 
     /// Runs both, and gives what is the same.
-    async fn run(&mut self, case: &str, event: &Event, config: &Value) -> Result {
+    pub(crate) async fn run(&mut self, case: &str, event: &Event, config: &Value) -> Result {
         let (webhook, delivery) = (WebhookId("wh_it".into()), DeliveryId::generate());
         let metadata = [("region".to_owned(), "eu".to_owned())];
         let recipient = Recipient {
@@ -64,11 +67,11 @@ impl Pair {
     }
 }
 
-fn runtime(folder: &tempfile::TempDir) -> Runtime {
+pub(crate) fn runtime(folder: &tempfile::TempDir) -> Runtime {
     Runtime::new(Config::new(folder.path().to_owned())).unwrap()
 }
 
-fn event(data: &str) -> Event {
+pub(crate) fn event(data: &str) -> Event {
     Event {
         tenant: "acme".into(),
         id: EventId::generate(),

@@ -44,6 +44,9 @@ mod command;
 mod plugin_command;
 /// Who may import whom.
 mod layers;
-/// What the documents say of the tree.
+/// The two ways to call a plugin.
 mod direct;
+/// The published contract, and a plugin that was built for it.
+mod world;
+/// What the documents say of the tree.
 mod documents;
