@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -20,6 +20,7 @@ use hookmill::transform::{self, Config, Limits, Plugin, Recipient, Runtime, Secr
 use hookmill_plugin::testing;
 use jiff::Timestamp;
 use order_summary::order_summary;
+use tokio::time::Instant;
 
 /// The gateway's own.
 #[global_allocator]
