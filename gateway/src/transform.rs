@@ -7,7 +7,7 @@
 //! calls together.
 //!
 //! For a plugin's author, `trial` makes one call and tells everything about it, `fixture` compares a call with
-//! what a file expects, `anatomy` tells what a file consists of, and `shrink` leaves out what no gateway needs.
+//! what a file expects, with a `stand_in` for store and servers, `anatomy` tells what a file consists of, and `shrink` leaves out what no gateway needs.
 
 mod anatomy;
 mod blame;
@@ -31,6 +31,7 @@ mod output;
 mod pace;
 mod pool;
 mod shrink;
+mod stand_in;
 mod state;
 mod text;
 mod trial;
@@ -51,11 +52,12 @@ pub use self::engine::{EngineError, Runtime};
 pub use self::fixture::{Fixture, FixtureError, Judgement};
 pub use self::host::{
     AllowedUrl, Capability, Fetch, FetchError, FetchRequest, FetchResponse, Grants, Keys, Manifest,
-    Secrets, Services,
+    Randomness, Secrets, Services,
 };
 pub use self::limits::Limits;
 pub use self::load::{LoadError, Resources};
 pub use self::shrink::shrink;
+pub use self::stand_in::{Exchange, Mocks, ScriptedAnswer, StandIn};
 pub use self::trial::{Returned, Trial, trial};
 pub use self::usage::{LogLevel, LogLine, Usage};
 
@@ -119,6 +121,7 @@ mod contract {
 }
 
 /// A plugin, loaded and ready to be called. Immutable: a changed file becomes another plugin.
+#[derive(Clone)]
 pub struct Plugin {
     name: Arc<str>,
     version: Digest,
@@ -137,6 +140,7 @@ pub struct Plugin {
 }
 
 /// A plugin's code, linked: what each call instantiates.
+#[derive(Clone)]
 enum Code {
     /// A component: anything that fits the contract.
     Component(contract::PluginPre<state::State>),
