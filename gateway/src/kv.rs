@@ -5,12 +5,16 @@
 //! key and how many of the same came before it, and its answer is remembered until the run's outcome is
 //! recorded.
 
+mod decide;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::DeliveryId;
+
+pub use self::decide::{Decision, Held, Kept};
 
 /// The longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 512;

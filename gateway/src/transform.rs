@@ -7,7 +7,8 @@
 //! calls together; `tally` counts them; `schema` checks configs.
 //!
 //! For a plugin's author, `trial` makes one call and tells everything about it, `fixture` compares a call with
-//! what a file expects, `anatomy` tells what a file consists of, and `shrink` leaves out what no gateway needs.
+//! what a file expects, with a `stand_in` for store and servers, `anatomy` tells what a file consists of, and
+//! `shrink` leaves out what no gateway needs.
 
 mod allowance;
 mod anatomy;
@@ -33,6 +34,7 @@ mod pool;
 mod probe;
 mod schema;
 mod shrink;
+mod stand_in;
 mod state;
 mod tally;
 mod text;
@@ -55,13 +57,14 @@ pub use self::engine::{EngineError, Runtime};
 pub use self::fixture::{Fixture, FixtureError, Judgement};
 pub use self::host::{
     AllowedUrl, Capability, Fetch, FetchError, FetchRequest, FetchResponse, Grants, Keys, Manifest,
-    Secrets, Services,
+    Randomness, Secrets, Services,
 };
 pub use self::limits::Limits;
 pub use self::load::{LoadError, Resources};
 pub use self::probe::Reused;
 pub use self::schema::Misfits;
 pub use self::shrink::shrink;
+pub use self::stand_in::{Exchange, Mocks, ScriptedAnswer, StandIn};
 pub use self::tally::{Reading, Tally};
 pub use self::trial::{Returned, Trial, trial};
 pub use self::usage::{LogLevel, LogLine, Usage};
@@ -126,6 +129,7 @@ mod contract {
 }
 
 /// A plugin, loaded and ready to be called. Immutable: a changed file becomes another plugin.
+#[derive(Clone)]
 pub struct Plugin {
     name: Arc<str>,
     version: Digest,
@@ -142,10 +146,11 @@ pub struct Plugin {
     code: Code,
     /// Keeps the code that it runs from in the cache.
     _compiled: Option<cache::Hold>,
-    config_schema: Option<ConfigSchema>,
+    config_schema: Option<Arc<ConfigSchema>>,
 }
 
 /// A plugin's code, linked: what each call instantiates.
+#[derive(Clone)]
 enum Code {
     /// A component: anything that fits the contract.
     Component(contract::PluginPre<state::State>),

@@ -196,9 +196,50 @@ async fn nothing_is_installed_where_no_file_can_be() {
     fails(&path, &["build", "--install", "/proc"], "cannot install into /proc").await;
 }
 
-/// A plugin's file and a folder for fixtures.
+#[tokio::test]
+async fn a_crates_own_manifest_grants_what_its_plugin_uses() {
+    let folder = work_folder("granted");
+    let path = new_crate(&folder, "granted-test").await;
+    let source = "//! Counts.\n\nuse hookmill_plugin::{Result, Verdict, kv, transform};\n\n\
+        /// Counts.\n#[transform]\nfn count() -> Result<Verdict> {\n    \
+        Verdict::forward(&kv::add(\"n\", 1, None)?)\n}\n";
+    fs::write(path.join("src/lib.rs"), source).unwrap();
+    let fixture = |n: u32| {
+        json!({
+            "event": { "payload": 1 },
+            "kv": { "n": n.to_string() },
+            "expect": { "forward": [{ "json": n + 1 }] },
+        })
+    };
+    for entry in fs::read_dir(path.join("fixtures")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    for n in [3, 7] {
+        fs::write(path.join(format!("fixtures/{n}.json")), fixture(n).to_string()).unwrap();
+    }
+    let manifest = path.canonicalize().unwrap().join("granted-test.toml");
+    let refused = format!(
+        "it imports `hookmill:plugin/kv@1.0.0`, which is not granted; to grant it, put `kv = true` under \
+         `[grants]` in granted-test.toml (here that is {})",
+        manifest.display()
+    );
+    fails(&path, &["test"], &refused).await;
+    fs::write(&manifest, "[grants]\nkv = true\n").unwrap();
+    let said = succeeds(&path, &["test"]).await;
+    assert!(said.contains("2 fixtures: 2 passed"), "{said}");
+}
+
+/// A plugin's file, its manifest if it has one, and a folder for fixtures.
 struct Bench {
     folder: tempfile::TempDir,
+}
+
+/// The folders of the project's plugins and of those of its tests, each with the plugin's name.
+fn plugin_folders() -> Vec<(String, PathBuf)> {
+    let folders = ["plugins", "tests/guests"].map(|folder| workspace().join(folder));
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let named = |path: PathBuf| (path.file_name().unwrap().to_str().unwrap().to_owned(), path);
+    entries.map(|entry| named(entry.unwrap().path())).collect()
 }
 
 impl Bench {
@@ -206,6 +247,12 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("plugin.wasm"), wasm(name)).unwrap();
         fs::create_dir(folder.path().join("fixtures")).unwrap();
+        let own = plugin_folders().into_iter().find(|(plugin, _)| plugin == name);
+        if let Some((_, own)) = own
+            && let Ok(manifest) = fs::read_to_string(own.join(format!("{name}.toml")))
+        {
+            fs::write(folder.path().join("plugin.toml"), manifest).unwrap();
+        }
         Self { folder }
     }
 
@@ -224,12 +271,11 @@ impl Bench {
 
 #[tokio::test]
 async fn the_fixtures_of_the_projects_plugins_hold_in_the_sandbox() {
-    for entry in fs::read_dir(workspace().join("plugins")).unwrap() {
-        let folder = entry.unwrap().path();
+    for (name, folder) in plugin_folders() {
         if !folder.join("fixtures").is_dir() {
             continue;
         }
-        let bench = Bench::new(folder.file_name().unwrap().to_str().unwrap());
+        let bench = Bench::new(&name);
         let fixtures = folder.join("fixtures");
         let arguments = ["test", "plugin.wasm", "--fixtures", fixtures.to_str().unwrap()];
         let said = succeeds(bench.path(), &arguments).await;
@@ -312,6 +358,88 @@ async fn try_tells_everything_about_one_call() {
     assert!(done.out.contains("plugin_output") && done.out.contains("of 10 bytes"), "{done:?}");
     bench.write("plugin.toml", "[limits]\noutput_byte = 10\n");
     fails(bench.path(), &call, "plugin.toml:2").await;
+}
+
+#[tokio::test]
+async fn a_fixture_may_say_no_more_than_is_granted() {
+    let bench = Bench::new("capable");
+    let case = |more: Value| {
+        let mut case = json!({ "event": { "payload": { "steps": [] } }, "expect": "retry" });
+        case.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        case.to_string()
+    };
+    bench.write("fixtures/1-secret.json", case(json!({ "secrets": { "other": "x" } })));
+    let answer = json!({ "url": "https://b.example/", "json": 1 });
+    bench.write("fixtures/2-answer.json", case(json!({ "http": [answer] })));
+    bench.write("fixtures/3-typo.json", case(json!({ "http": [{ "ulr": "x" }] })));
+    let fetch = json!({ "fetch": { "url": "https://a.example/x" } });
+    let expected = json!({ "results": [
+        { "error": "NotAllowed(\"the fixture has no answer to GET https://a.example/x\")" }
+    ] });
+    let asking = json!({
+        "event": { "payload": { "steps": [fetch] } }, "expect": { "forward": [{ "json": expected }] }
+    });
+    bench.write("fixtures/4-unexpected.json", asking.to_string());
+    let done = plugin(bench.path(), &["test", "plugin.wasm"]).await;
+    assert_eq!(done.code, Some(1), "{done:?}");
+    for part in [
+        "1-secret.json: there is a secret `other`, which `secrets` under `[grants]` in plugin.toml",
+        "2-answer.json: there is an answer of https://b.example/, which `http` under `[grants]`",
+        "3-typo.json: unknown field `ulr`",
+        "4 fixtures: 1 passed, 3 failed",
+    ] {
+        assert!(done.out.contains(part), "{part} is not in {}", done.out);
+    }
+    fs::remove_file(bench.path().join("plugin.toml")).unwrap();
+    fails(bench.path(), &["test", "plugin.wasm"], "in plugin.toml (here that is plugin.toml)")
+        .await;
+}
+
+#[tokio::test]
+async fn try_finds_the_secrets_keys_and_answers_that_it_is_given() {
+    let bench = Bench::new("capable");
+    let steps = json!([
+        { "secret": "crm_token" },
+        { "log": "the secret is $SECRET" },
+        { "add": { "key": "n" } },
+        { "delete": "old" },
+        { "fetch": { "url": "https://a.example/x" } },
+        { "fetch": { "url": "https://a.example/y", "method": "POST" } },
+    ]);
+    bench.write("event.json", json!({ "steps": steps }).to_string());
+    bench.write("kv.json", r#"{ "n": "41", "old": "x", "same": "y" }"#);
+    bench.write("http.json", r#"[{ "url": "https://a.example/x", "text": "found" }]"#);
+    let call = ["try", "plugin.wasm", "--event", "event.json", "--kv", "kv.json"];
+    let call =
+        [&call[..], &["--http", "http.json", "--secret", "crm_token=hunter2-hunter2"]].concat();
+    let said = succeeds(bench.path(), &call).await;
+    for part in [
+        "info   the secret is [secret crm_token]\n",
+        "\nrequests\n  GET https://a.example/x  200\n  POST https://a.example/y  failed: --http has no answer \
+         to POST https://a.example/y\n",
+        "\nchanged keys\n  n = 42\n  old is removed\n",
+        "fetches",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let said = succeeds(bench.path(), &[&call[..], &["--json"]].concat()).await;
+    let json: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(json["parts"][0]["body"]["results"][2], 42);
+    assert_eq!(json["parts"][0]["body"]["results"][4]["body"], "found");
+    assert_eq!(json["changed_keys"], json!({ "n": "42", "old": null }));
+    assert_eq!(json["requests"][0]["status"], 200);
+    assert_eq!((&json["used"]["fetches"], &json["used"]["host_calls"]), (&json!(2), &json!(7)));
+
+    let call = &call[..4];
+    fails(bench.path(), &[call, &["--secret", "other=x"]].concat(), "there is a secret `other`")
+        .await;
+    fails(bench.path(), &[call, &["--kv", "http.json"]].concat(), "http.json: invalid type").await;
+    fails(bench.path(), &[call, &["--kv", "-", "--http", "-"]].concat(), "both --kv and --http")
+        .await;
+    let done = plugin(bench.path(), &[call, &["--secret", "token"]].concat()).await;
+    assert_eq!(done.code, Some(2), "{done:?}");
+    let bench_call = ["bench", "plugin.wasm", "--event", "event.json", "--seconds", "1"];
+    succeeds(bench.path(), &bench_call).await;
 }
 
 #[tokio::test]

@@ -96,12 +96,15 @@ async fn enrich() {
     assert!(asked.iter().all(|it| it.header("authorization") == "Bearer hunter2-hunter2"));
 }
 
-/// The manifest that a plugin's README shows; empty when it needs none.
+/// The manifest of a plugin, which its README shows; empty when it needs none.
 fn manifest(plugin: &str) -> String {
-    let readme = workspace().join("plugins").join(plugin).join("README.md");
-    let text = fs::read_to_string(readme).unwrap();
-    let shown = text.split("```toml").nth(1).and_then(|rest| rest.split("```").next());
-    shown.unwrap_or_default().to_owned()
+    let folder = workspace().join("plugins").join(plugin);
+    let Ok(manifest) = fs::read_to_string(folder.join(format!("{plugin}.toml"))) else {
+        return String::new();
+    };
+    let readme = fs::read_to_string(folder.join("README.md")).unwrap();
+    assert!(readme.contains(&format!("```toml\n{manifest}```\n")), "{plugin}: {manifest}");
+    manifest
 }
 
 /// Sends each fixture's event to a webhook with the fixture's config, and compares what arrives.

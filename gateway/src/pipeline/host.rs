@@ -11,7 +11,9 @@ use crate::delivery::FailureKind;
 use crate::kv;
 use crate::record::{Store, StoreError};
 use crate::shutdown::Drain;
-use crate::transform::{Fetch, FetchError, FetchRequest, FetchResponse, Keys, Services};
+use crate::transform::{
+    Fetch, FetchError, FetchRequest, FetchResponse, Keys, Randomness, Services,
+};
 
 /// How often keys that have expired are looked for. They are gone for plugins at once; this is about room.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -24,11 +26,11 @@ const SWEEP_BATCH: usize = 200;
 /// # Errors
 /// When the store cannot answer.
 pub async fn services(store: Arc<dyn Store>, client: Client) -> Result<Services, StoreError> {
-    let random_seed = store.random_seed().await?;
+    let randomness = Randomness::Seed(store.random_seed().await?);
     Ok(Services {
         keys: Arc::new(StoredKeys(store)),
         fetch: Arc::new(ClientFetch(client)),
-        random_seed,
+        randomness,
     })
 }
 

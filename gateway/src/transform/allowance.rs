@@ -55,6 +55,11 @@ impl Memory {
     pub(super) fn bytes(&self) -> usize {
         self.bytes.used
     }
+
+    /// The elements of all tables together.
+    pub(super) fn elements(&self) -> usize {
+        self.elements.used
+    }
 }
 
 impl ResourceLimiter for Memory {
@@ -103,6 +108,11 @@ pub(super) struct HostCalls {
 impl HostCalls {
     pub(super) fn new(limits: &Limits) -> Self {
         Self { left: limits.host_calls, exceeded: false }
+    }
+
+    /// How many of so many calls were made.
+    pub(super) fn made(&self, limits: &Limits) -> usize {
+        usize::try_from(limits.host_calls.saturating_sub(self.left)).unwrap_or(usize::MAX)
     }
 
     pub(super) fn count(&mut self) -> wasmtime::Result<()> {

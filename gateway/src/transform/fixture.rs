@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use self::expect::Expected;
 use super::trial::{Trial, observe};
-use super::{Plugin, Recipient, Secrets, Step};
+use super::{Mocks, Plugin, Recipient, ScriptedAnswer, StandIn, Step};
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::{Event, EventId, EventType, to_microsecond};
 
@@ -33,7 +33,7 @@ mod default {
     pub(super) const CONFIG: &str = "{}";
 }
 
-/// One case: an event, for whom it is, a config, and what is expected of them.
+/// One case: an event, for whom it is, a config, what stands in for the gateway, and what is expected of them.
 #[derive(Debug, Clone)]
 pub struct Fixture {
     event: Event,
@@ -42,6 +42,7 @@ pub struct Fixture {
     webhook_metadata: Vec<(String, String)>,
     delivery: DeliveryId,
     config: Arc<str>,
+    mocks: Mocks,
     expected: Option<Expected>,
 }
 
@@ -79,41 +80,47 @@ impl Fixture {
     pub fn parse(text: &str) -> Result<Self, FixtureError> {
         let file: File =
             serde_json::from_str(text).map_err(|error| FixtureError(error.to_string()))?;
-        let File { event, context, config, expect } = file;
+        let File { event, context, config, secrets, kv, time, http, expect } = file;
         let delivery = context.delivery_id.as_deref().unwrap_or(default::DELIVERY_ID);
         let delivery = DeliveryId::parse(delivery).ok_or_else(|| {
             let why = "is not a delivery's id, such as dlv_0198a3c27f407a6b8c9d0e1f2a3b4c5f";
             FixtureError(format!("context.delivery_id {why}"))
         })?;
         Ok(Self {
-            event: event.into_event()?,
+            event: event.into_event(time)?,
             webhook: WebhookId(or(context.webhook_id, default::WEBHOOK_ID).into()),
             webhook_name: or(context.webhook_name, default::WEBHOOK_NAME),
             webhook_metadata: context.webhook_metadata.into_iter().collect(),
             delivery,
             config: config.as_deref().map_or(default::CONFIG, RawValue::get).into(),
+            mocks: Mocks { secrets: secrets.into_iter().collect(), kv, http },
             expected: expect.map(Expected::parse).transpose().map_err(FixtureError)?,
         })
     }
 
-    /// Runs the case.
-    pub async fn run(&self, plugin: &Arc<Plugin>) -> Judgement {
-        let step = Step { plugin: Arc::clone(plugin), config: Arc::clone(&self.config) };
+    /// Runs the case. What it says of secrets, keys and servers is there for this run alone.
+    ///
+    /// # Errors
+    /// When it says something of which the plugin's grants keep it from the plugin.
+    pub async fn run(&self, plugin: &Plugin) -> Result<Judgement, FixtureError> {
+        let stand_in = StandIn::for_fixture(&self.mocks, self.event.accepted_at);
+        let plugin = Arc::new(stand_in.serve(plugin).map_err(FixtureError)?);
+        let step = Step { plugin, config: Arc::clone(&self.config) };
         let recipient = Recipient {
             webhook: &self.webhook,
             name: &self.webhook_name,
             metadata: &self.webhook_metadata,
             delivery: self.delivery,
-            secrets: Secrets::NONE,
+            secrets: stand_in.secrets(),
         };
         let (trial, answer) = observe(&self.event, recipient, &step).await;
         let actual = expect::written(&trial.outcome, answer.as_ref(), self.expected.as_ref());
-        Judgement {
+        Ok(Judgement {
             holds: self.expected.as_ref().is_some_and(|expected| expected.holds(&actual)),
             expected: self.expected.as_ref().map(Expected::value).cloned(),
             actual,
             trial,
-        }
+        })
     }
 }
 
@@ -124,6 +131,13 @@ struct File {
     #[serde(default)]
     context: ContextFields,
     config: Option<Box<RawValue>>,
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    kv: BTreeMap<String, String>,
+    time: Option<String>,
+    #[serde(default)]
+    http: Vec<ScriptedAnswer>,
     expect: Option<Value>,
 }
 
@@ -150,25 +164,29 @@ struct ContextFields {
 }
 
 impl EventFields {
-    fn into_event(self) -> Result<Event, FixtureError> {
+    /// The event, accepted at this time: by then a plugin knows what time it is.
+    fn into_event(self, accepted_at: Option<String>) -> Result<Event, FixtureError> {
         let wrong =
             |field: &str, why: &dyn fmt::Display| FixtureError(format!("event.{field} {why}"));
-        let timestamp: Timestamp = or(self.timestamp, default::TIMESTAMP)
-            .parse()
-            .map_err(|error| wrong("timestamp", &format!("is not RFC 3339: {error}")))?;
-        let timestamp = to_microsecond(timestamp);
         Ok(Event {
             tenant: or(self.tenant, default::TENANT).into(),
             id: EventId::parse(&or(self.id, default::EVENT_ID)).map_err(|why| wrong("id", &why))?,
             event_type: EventType::parse(&or(self.r#type, default::EVENT_TYPE))
                 .map_err(|why| wrong("type", &why))?,
-            timestamp,
-            accepted_at: timestamp,
+            timestamp: time(self.timestamp, "event.timestamp")?,
+            accepted_at: time(accepted_at, "time")?,
             data: Bytes::from(self.payload.get().to_owned()),
             attributes: self.attributes.into_iter().collect(),
             ordering_key: None,
         })
     }
+}
+
+fn time(given: Option<String>, field: &str) -> Result<Timestamp, FixtureError> {
+    let time: Timestamp = or(given, default::TIMESTAMP)
+        .parse()
+        .map_err(|error| FixtureError(format!("{field} is not RFC 3339: {error}")))?;
+    Ok(to_microsecond(time))
 }
 
 fn or(given: Option<String>, default: &str) -> String {
@@ -193,6 +211,7 @@ mod tests {
         assert_eq!(fixture.event.event_type.as_str(), event.event_type);
         assert_eq!(&*fixture.event.tenant, event.tenant);
         assert_eq!(fixture.event.timestamp.to_string(), event.timestamp);
+        assert_eq!(fixture.event.accepted_at.to_string(), event.timestamp);
         assert_eq!(&*fixture.webhook.0, context.webhook_id);
         assert_eq!(fixture.webhook_name, context.webhook_name);
         assert_eq!(fixture.delivery.to_string(), context.delivery_id);
@@ -211,6 +230,14 @@ mod tests {
             (r#"{"event":{"payload":1,"type":"a..b"}}"#, "event.type \"a..b\" has an empty name"),
             (r#"{"event":{"payload":1,"timestamp":"today"}}"#, "event.timestamp is not RFC 3339"),
             (r#"{"event":{"payload":1},"context":{"delivery_id":"7"}}"#, "context.delivery_id"),
+            (r#"{"event":{"payload":1},"time":"today"}"#, "time is not RFC 3339"),
+            (r#"{"event":{"payload":1},"kv":{"n":1}}"#, "expected a string"),
+            (r#"{"event":{"payload":1},"http":[{"json":1}]}"#, "missing field `url`"),
+            (r#"{"event":{"payload":1},"http":[{"url":"/x"}]}"#, "the url \"/x\" is none"),
+            (
+                r#"{"event":{"payload":1},"http":[{"url":"https://a.example/","jsn":1}]}"#,
+                "unknown field `jsn`",
+            ),
             (
                 r#"{"event":{"payload":1},"expect":{"foward":[]}}"#,
                 "expect: unknown variant `foward`",

@@ -27,6 +27,7 @@ pub use self::allow::AllowedUrl;
 pub(super) use self::grants::NotGranted;
 pub use self::grants::{Capability, Grants, Manifest};
 pub use self::http::{FetchError, FetchRequest, FetchResponse};
+pub use self::random::Randomness;
 pub(super) use self::secrets::Granted;
 pub use self::secrets::Secrets;
 pub(super) use self::session::{About, Session};
@@ -77,8 +78,8 @@ pub struct Services {
     pub keys: Arc<dyn Keys>,
     /// Behind `http`.
     pub fetch: Arc<dyn Fetch>,
-    /// What `random` grows from: known to nobody else.
-    pub random_seed: [u8; 32],
+    /// What `random` grows from.
+    pub randomness: Randomness,
 }
 
 impl fmt::Debug for Services {

@@ -61,7 +61,7 @@ impl Runtime {
             pool,
             wasi,
             code,
-            config_schema,
+            config_schema: config_schema.map(Arc::new),
             _compiled: hold,
         })
     }
@@ -150,6 +150,7 @@ impl Plugin {
 pub struct LoadError {
     reason: String,
     passing: bool,
+    about_grants: bool,
 }
 
 impl LoadError {
@@ -157,12 +158,23 @@ impl LoadError {
     pub(super) fn new(reason: String) -> Self {
         let mut reason = reason;
         text::cut(&mut reason, MAX_REASON_BYTES);
-        Self { reason, passing: false }
+        Self { reason, passing: false, about_grants: false }
     }
 
     /// The machine is at fault: the file may load another time.
     pub(super) fn passing(reason: String) -> Self {
         Self { passing: true, ..Self::new(reason) }
+    }
+
+    /// It wants a capability that the operator did not grant.
+    fn not_granted(reason: String) -> Self {
+        Self { about_grants: true, ..Self::new(reason) }
+    }
+
+    /// Whether its manifest would have to grant it more.
+    #[must_use]
+    pub fn is_about_grants(&self) -> bool {
+        self.about_grants
     }
 
     /// Whether the same file may load another time.
@@ -193,7 +205,9 @@ fn check_capabilities(plugin: &str, named: &[String], grants: &Grants) -> Result
             Some(capability) if grants.has(capability) => {}
             Some(capability) => {
                 let why = NotGranted { plugin, capability };
-                return Err(LoadError::new(format!("it cannot work without `{name}`, {why}")));
+                return Err(LoadError::not_granted(format!(
+                    "it cannot work without `{name}`, {why}"
+                )));
             }
             None => {
                 return Err(LoadError::new(format!(
@@ -283,7 +297,7 @@ fn check_interface(component: &Component, granted: &Granted) -> Result<(), LoadE
             Some(capability) if granted.grants.has(capability) => {}
             Some(capability) => {
                 let why = NotGranted { plugin: &granted.plugin, capability };
-                return Err(LoadError::new(format!("it imports `{name}`, {why}")));
+                return Err(LoadError::not_granted(format!("it imports `{name}`, {why}")));
             }
             None => {
                 return Err(LoadError::new(format!(

@@ -127,7 +127,13 @@ impl State {
     }
 
     pub(super) fn usage(&self, limits: &Limits) -> Usage {
-        Usage { time: self.budget.used(limits.time), memory_bytes: self.memory.bytes() }
+        Usage {
+            time: self.budget.used(limits.time),
+            memory_bytes: self.memory.bytes(),
+            table_elements: self.memory.elements(),
+            host_calls: self.host_calls.made(limits),
+            fetches: self.session.as_ref().map_or(0, |session| session.fetches()),
+        }
     }
 
     /// From here on the guest runs on a fibre of its own, which can yield.

@@ -11,6 +11,12 @@ pub struct Usage {
     pub time: Duration,
     /// The most linear memory it had, in bytes. A memory never shrinks, so this is what it ended with.
     pub memory_bytes: usize,
+    /// The most elements that its tables had.
+    pub table_elements: usize,
+    /// Calls of the gateway's functions.
+    pub host_calls: usize,
+    /// HTTP requests.
+    pub fetches: usize,
 }
 
 /// A message of a plugin.

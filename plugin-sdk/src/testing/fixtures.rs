@@ -40,7 +40,9 @@ use crate::transform::Transform;
 ///   objects of strings, `time` is in RFC 3339, and `http` is a list of answers:
 ///   `{"method": "GET", "url": "https://…", "status": 200, "headers": {…}, "json": …}`. The method is `GET`,
 ///   the status 200 when left out; the body is `json` or `text`; with `"error": message` in place of all
-///   that, the server cannot be reached. A request that no answer is for is not allowed.
+///   that, the server cannot be reached. A request that no answer is for is not allowed. In the sandbox, the
+///   `[grants]` in the plugin's manifest, `NAME.toml` in the crate's folder, have to cover them, and a secret's
+///   value stands as `[secret NAME]` in reasons and messages, as in a gateway.
 /// - `expect` is one of `{"forward": [part, …]}`, `{"drop": reason}`, `{"invalid": message}` and
 ///   `{"retry": message}`. Of a failure's message a part is enough, and `"invalid"` or `"retry"` alone stand
 ///   for any. A part has its body as `json` (compared as values), `text` (compared byte for

@@ -58,7 +58,7 @@ impl CrateFolder {
         self.path.join("fixtures")
     }
 
-    /// The manifest with the plugin's limits, if the author keeps one beside the source.
+    /// The manifest with the plugin's limits and grants, if the author keeps one beside the source.
     pub(super) fn manifest(&self) -> PathBuf {
         self.path.join(format!("{}.toml", self.name))
     }

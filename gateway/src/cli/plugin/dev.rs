@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use self::watch::Watch;
 use super::crate_folder::{Built, CrateFolder, PROFILE};
-use super::sandbox::{PluginFile, Sandbox};
+use super::sandbox::Sandbox;
 use super::test::cases::{Cases, Mode};
 use super::{Problem, figures, install, print};
 use crate::cli::interrupt;
@@ -108,8 +108,8 @@ impl Dev {
     }
 
     async fn test(&self, built: &Built) -> Result<Cases, Problem> {
-        let manifest = self.sandbox.manifest(&self.folder.manifest())?;
-        let file = PluginFile { name: built.name.clone(), bytes: built.bytes.clone(), manifest };
+        let (name, bytes) = (built.name.clone(), built.bytes.clone());
+        let file = self.sandbox.file(name, bytes, self.folder.manifest())?;
         let plugin = self.sandbox.load(file).await?;
         Cases::run(&plugin, &self.folder.fixtures(), Mode::Compare).await
     }

@@ -1,6 +1,7 @@
 //! What `try` and `bench` run: a plugin, an event and a config, from files, standard input and arguments.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,18 +9,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Problem;
 use super::sandbox::Sandbox;
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::{Event, EventId, EventType, to_microsecond};
-use crate::transform::{Plugin, Recipient, Secrets, Step};
+use crate::transform::{Mocks, Plugin, Recipient, StandIn, Step};
 
 /// What is run.
 #[derive(Debug, clap::Args)]
 pub(super) struct CallArgs {
-    /// The plugin's file. NAME.toml beside it sets its limits, as in a gateway's folder.
+    /// The plugin's file. NAME.toml beside it sets its limits and grants, as in a gateway's folder.
     #[arg(value_name = "FILE.wasm")]
     file: PathBuf,
 
@@ -43,6 +45,44 @@ pub(super) struct CallArgs {
     /// The tenant that the event belongs to.
     #[arg(long, value_name = "NAME", default_value = "acme")]
     tenant: String,
+
+    /// A secret of the tenant, which the plugin sees where it is granted; may be given more than once.
+    #[arg(long = "secret", value_name = "NAME=VALUE", value_parser = GivenSecret::parse)]
+    secrets: Vec<GivenSecret>,
+
+    /// A JSON file with what the plugin keeps already, as {"key": "value"}. What it changes is gone afterwards.
+    #[arg(long, value_name = "FILE.json")]
+    kv: Option<PathBuf>,
+
+    /// A JSON file with what servers answer, as [{"url": "https://…", "status": 200, "json": …}], which is a
+    /// fixture's `http`. Nothing is sent: a request that no answer is for fails, and the failure names it.
+    #[arg(long, value_name = "FILE.json")]
+    http: Option<PathBuf>,
+}
+
+/// A secret, as an argument.
+#[derive(Clone)]
+struct GivenSecret {
+    name: String,
+    value: String,
+}
+
+impl GivenSecret {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => {
+                Ok(Self { name: name.to_owned(), value: value.to_owned() })
+            }
+            _ => Err("write it as NAME=VALUE".to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for GivenSecret {
+    /// The name alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GivenSecret").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// What the files and standard input hold.
@@ -51,6 +91,7 @@ pub(super) struct Input {
     file: PathBuf,
     event: Event,
     config: Arc<str>,
+    mocks: Mocks,
 }
 
 /// A call that can be made, as often as wanted.
@@ -60,6 +101,8 @@ pub(super) struct Call {
     pub(super) event: Event,
     /// The plugin and its config: a chain of one.
     pub(super) steps: [Step; 1],
+    /// What the plugin finds in place of the store and servers.
+    pub(super) stand_in: StandIn,
     webhook: WebhookId,
 }
 
@@ -67,20 +110,41 @@ impl CallArgs {
     /// Reads everything but the plugin. Waits for standard input, so it should hold nothing that has to be
     /// cleared away.
     pub(super) fn read(&self) -> Result<Input, Problem> {
-        if is_stdin(&self.event) && self.config.as_deref().is_some_and(is_stdin) {
-            return Err("standard input cannot be both the event and the config".to_owned());
-        }
+        self.check_stdin()?;
         let event = self.event()?;
         let config = match &self.config {
             Some(path) => read_json(path)?.trim().into(),
             None => "{}".into(),
         };
-        Ok(Input { file: self.file.clone(), event, config })
+        let secrets = self.secrets.iter();
+        let mocks = Mocks {
+            secrets: secrets.map(|it| (it.name.clone(), it.value.clone())).collect(),
+            kv: self.kv.as_deref().map(read_as).transpose()?.unwrap_or_default(),
+            http: self.http.as_deref().map(read_as).transpose()?.unwrap_or_default(),
+        };
+        Ok(Input { file: self.file.clone(), event, config, mocks })
+    }
+
+    /// Standard input can be read once.
+    fn check_stdin(&self) -> Result<(), Problem> {
+        let files = [
+            ("--event", Some(&self.event)),
+            ("--config", self.config.as_ref()),
+            ("--kv", self.kv.as_ref()),
+            ("--http", self.http.as_ref()),
+        ];
+        let mut stdin = files.iter().filter(|(_, file)| file.is_some_and(|file| is_stdin(file)));
+        match (stdin.next(), stdin.next()) {
+            (Some((first, _)), Some((second, _))) => {
+                Err(format!("standard input cannot be both {first} and {second}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn event(&self) -> Result<Event, Problem> {
         let text = read_json(&self.event)?;
-        let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", named(&self.event));
+        let wrong = |why: &dyn fmt::Display| format!("{}: {why}", named(&self.event));
         let whole = match self.whole {
             true => serde_json::from_str(&text).map_err(|error| {
                 let event = "it is no event as POST /v1/events takes it";
@@ -102,10 +166,12 @@ impl CallArgs {
 impl Input {
     /// Loads the plugin.
     pub(super) async fn load(self, sandbox: &Sandbox) -> Result<Call, Problem> {
-        let Self { file, event, config } = self;
+        let Self { file, event, config, mocks } = self;
         let plugin = sandbox.load(sandbox.read(&file)?).await?;
+        let stand_in = StandIn::new(&mocks, "--http");
+        let plugin = Arc::new(stand_in.serve(&plugin)?);
         let webhook = WebhookId("wh_try".into());
-        Ok(Call { event, steps: [Step { plugin, config }], webhook })
+        Ok(Call { event, steps: [Step { plugin, config }], stand_in, webhook })
     }
 }
 
@@ -129,7 +195,7 @@ impl Call {
             name: "try",
             metadata: &[],
             delivery: DeliveryId::generate(),
-            secrets: Secrets::NONE,
+            secrets: self.stand_in.secrets(),
         }
     }
 }
@@ -189,6 +255,12 @@ fn read_json(path: &Path) -> Result<String, Problem> {
     Ok(text)
 }
 
+/// What a file or standard input holds, in a certain form.
+fn read_as<T: DeserializeOwned>(path: &Path) -> Result<T, Problem> {
+    let text = read_json(path)?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", named(path)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +273,9 @@ mod tests {
             config: None,
             event_type: "order.paid".to_owned(),
             tenant: "acme".to_owned(),
+            secrets: Vec::new(),
+            kv: None,
+            http: None,
         }
     }
 
@@ -226,6 +301,14 @@ mod tests {
         assert_eq!(event.data_text(), "[1]");
         assert_eq!(event.attributes, [("k".to_owned(), "v".to_owned())]);
         assert_eq!(event.timestamp.to_string(), "2026-01-02T03:04:05Z");
+    }
+
+    #[test]
+    fn a_secret_is_told_by_its_name_alone() {
+        let secret = GivenSecret::parse("token=a=b").unwrap();
+        assert_eq!((&*secret.name, &*secret.value), ("token", "a=b"));
+        assert!(!format!("{secret:?}").contains("a=b"));
+        assert!(GivenSecret::parse("token").is_err() && GivenSecret::parse("=x").is_err());
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(super) struct PluginFile {
     pub(super) bytes: Vec<u8>,
     /// Its limits and grants: what the manifest says over the defaults.
     pub(super) manifest: Manifest,
+    /// Where the manifest is, or would be.
+    manifest_path: PathBuf,
 }
 
 impl Sandbox {
@@ -80,12 +82,22 @@ impl Sandbox {
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let bytes = fs::read(path).map_err(problem)?;
-        let manifest = self.manifest(&path.with_extension("toml"))?;
-        Ok(PluginFile { name, bytes, manifest })
+        self.file(name, bytes, path.with_extension("toml"))
+    }
+
+    /// A plugin that was read or built, with what the file of its manifest says.
+    pub(super) fn file(
+        &self,
+        name: String,
+        bytes: Vec<u8>,
+        manifest_path: PathBuf,
+    ) -> Result<PluginFile, Problem> {
+        let manifest = self.manifest(&manifest_path)?;
+        Ok(PluginFile { name, bytes, manifest, manifest_path })
     }
 
     /// What a manifest's file says; the defaults when there is none.
-    pub(super) fn manifest(&self, manifest: &Path) -> Result<Manifest, Problem> {
+    fn manifest(&self, manifest: &Path) -> Result<Manifest, Problem> {
         let defaults = self.runtime.default_limits();
         let text = match fs::read_to_string(manifest) {
             Ok(text) => text,
@@ -100,9 +112,15 @@ impl Sandbox {
 
     /// Compiles and loads a plugin.
     pub(super) async fn load(&self, file: PluginFile) -> Result<Arc<Plugin>, Problem> {
-        let PluginFile { name, bytes, manifest } = file;
+        let PluginFile { name, bytes, manifest, manifest_path } = file;
         let loaded = self.runtime.load(&name, bytes, manifest).await;
-        loaded.map(Arc::new).map_err(|error| format!("the plugin {name} does not load: {error}"))
+        loaded.map(Arc::new).map_err(|error| {
+            let place = match error.is_about_grants() {
+                true => format!(" (here that is {})", manifest_path.display()),
+                false => String::new(),
+            };
+            format!("the plugin {name} does not load: {error}{place}")
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use self::cases::{Cases, Mode};
 use super::crate_folder::{CrateFolder, PROFILE};
-use super::sandbox::{PluginFile, Sandbox};
+use super::sandbox::Sandbox;
 use super::{Problem, print, sandbox};
 use crate::cli::terminal::Paint;
 use crate::transform::Plugin;
@@ -21,6 +21,9 @@ use crate::transform::Plugin;
 /// fixtures folder is a case: an event, a config, and what is expected to come out. The same files run
 /// natively, in the plugin's own unit tests; `testing::fixtures` of the SDK has the format. Exits with 0 if
 /// every case turns out as expected.
+///
+/// A plugin that uses capabilities needs the grants of its NAME.toml, which stands in the crate's folder or
+/// beside the file; a case says itself what secrets, keys and servers it finds.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -49,7 +52,9 @@ A fixture:
     \"expect\": { \"forward\": [{ \"json\": { \"line\": \"o_1: 7 EUR\" } }] }
   }
 Instead of \"forward\", a case can expect {\"drop\": reason}, or a failure: {\"invalid\": text}, {\"retry\": text},
-where the text is a part of the message, or \"invalid\" and \"retry\" alone.";
+where the text is a part of the message, or \"invalid\" and \"retry\" alone.
+For a plugin that uses capabilities, a case can have \"secrets\" and \"kv\", objects of strings, a \"time\", and
+\"http\", a list of answers: {\"url\": \"https://…\", \"status\": 200, \"json\": …}.";
 
 /// Tests.
 pub(super) async fn run(args: Args) -> Result<ExitCode, Problem> {
@@ -82,6 +87,5 @@ async fn build(
     profile: &str,
 ) -> Result<Arc<Plugin>, Problem> {
     let built = folder.build(profile).await?;
-    let manifest = sandbox.manifest(&folder.manifest())?;
-    sandbox.load(PluginFile { name: built.name, bytes: built.bytes, manifest }).await
+    sandbox.load(sandbox.file(built.name, built.bytes, folder.manifest())?).await
 }

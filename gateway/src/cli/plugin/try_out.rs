@@ -11,8 +11,8 @@ use crate::transform;
 
 /// Run a plugin on one event and show what comes of it.
 ///
-/// Prints the verdict with every request that would be sent, what the plugin logged, and what the call used of
-/// each limit. The time is that of a first call; `hookmill plugin bench` measures many. Exits with 0 for a
+/// Prints the verdict with every request that would be sent, what the plugin logged, asked of servers and changed
+/// of its keys, and what the call used of each limit. The time is that of a first call; `hookmill plugin bench` measures many. Exits with 0 for a
 /// verdict, to forward or to drop, and with 1 for a failure.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -28,7 +28,9 @@ pub(super) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   hookmill plugin try order-alert.wasm --event order.json --config config.json
-  jq -c .order sample.json | hookmill plugin try order-alert.wasm --type order.paid --event -";
+  jq -c .order sample.json | hookmill plugin try order-alert.wasm --type order.paid --event -
+  hookmill plugin try enrich.wasm --event order.json --config config.json \\
+      --secret crm_token=x --http answers.json                where enrich.toml grants them";
 
 /// Makes the call.
 pub(super) async fn run(args: Args) -> Result<ExitCode, Problem> {
@@ -38,8 +40,8 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Problem> {
         let trial = transform::trial(&call.event, call.recipient(), call.step()).await;
         let plugin = call.plugin();
         print(&match args.json {
-            true => report::json(plugin, &trial),
-            false => report::human(plugin, &trial, Paint::for_stdout()),
+            true => report::json(plugin, &trial, &call.stand_in),
+            false => report::human(plugin, &trial, &call.stand_in, Paint::for_stdout()),
         })?;
         Ok(if trial.outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })

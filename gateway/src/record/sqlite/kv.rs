@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::{Next, Update};
 use super::rows;
 use crate::delivery::DeliveryId;
-use crate::kv::{Answer, Entry, Operation, Outcome, Quota, Refusal, Request, Scope};
+use crate::kv::{Answer, Decision, Held, Kept, Operation, Outcome, Request, Scope};
 
 /// Expired keys that a scope at its quota gets rid of at once.
 const SWEPT_FOR_ROOM: usize = 100;
@@ -57,9 +57,10 @@ pub(super) fn read(connection: &Connection, request: &Request) -> rusqlite::Resu
         return Ok(outcome);
     }
     let value = match scope(&snapshot, &request.scope)? {
-        Some(room) => stored(&snapshot, room.scope, request)?.and_then(Stored::live),
+        Some(room) => stored(&snapshot, room.scope, request)?,
         None => None,
     };
+    let value = value.as_ref().and_then(Stored::live).map(|kept| kept.value.clone());
     Ok(Ok(Answer::Value(value)))
 }
 
@@ -121,7 +122,8 @@ fn sweep_scope(
         )?
         .query_map(params![scope, now, to_i64(limit)], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    count_in(connection, scope, -to_i64(sizes.len()), -sizes.iter().sum::<i64>())?;
+    let more = Held { keys: -to_i64(sizes.len()), bytes: -sizes.iter().sum::<i64>() };
+    count_in(connection, scope, more)?;
     Ok(sizes.len())
 }
 
@@ -185,15 +187,14 @@ fn remember(
 
 /// A key as it is in the table.
 struct Stored {
-    value: String,
-    expires_at: Option<i64>,
+    kept: Kept,
     expired: bool,
 }
 
 impl Stored {
-    /// The value, unless it is only there because it was not swept yet.
-    fn live(self) -> Option<String> {
-        (!self.expired).then_some(self.value)
+    /// What is kept, unless it is only there because it was not swept yet.
+    fn live(&self) -> Option<&Kept> {
+        (!self.expired).then_some(&self.kept)
     }
 }
 
@@ -208,7 +209,8 @@ fn stored(
         .query_row(params![scope, request.key], |row| {
             let expires_at: Option<i64> = row.get(1)?;
             let expired = expires_at.is_some_and(|at| at <= now);
-            Ok(Stored { value: row.get(0)?, expires_at, expired })
+            let expires_at = expires_at.map(rows::timestamp);
+            Ok(Stored { kept: Kept { value: row.get(0)?, expires_at }, expired })
         })
         .optional()
 }
@@ -219,7 +221,8 @@ fn apply(connection: &Connection, request: &Request) -> rusqlite::Result<Outcome
         None => new_scope(connection, &request.scope)?,
     };
     let before = stored(connection, room.scope, request)?;
-    match decide(request, before.as_ref()) {
+    let live = before.as_ref().and_then(Stored::live);
+    match request.operation.decide(live, request.now) {
         Decision::Leave(outcome) => Ok(outcome),
         Decision::Remove(answer) => {
             if let Some(stored) = &before {
@@ -227,111 +230,45 @@ fn apply(connection: &Connection, request: &Request) -> rusqlite::Result<Outcome
             }
             Ok(Ok(answer))
         }
-        Decision::Put { value, expires_at, answer } => {
+        Decision::Put(kept, answer) => {
             let size = |value: &str| to_i64(request.key.len().saturating_add(value.len()));
-            let keys = i64::from(before.is_none());
-            let bytes = size(&value) - before.as_ref().map_or(0, |stored| size(&stored.value));
-            if !room.has_for(request.quota, keys, bytes) {
+            let more = Held {
+                keys: i64::from(before.is_none()),
+                bytes: size(&kept.value)
+                    - before.as_ref().map_or(0, |stored| size(&stored.kept.value)),
+            };
+            if let Err(refusal) = request.quota.admit(room.held, more) {
                 let now = rows::micros(request.now);
                 // The key's own row may be among those that are swept, so all is looked at again.
                 return match sweep_scope(connection, room.scope, now, SWEPT_FOR_ROOM)? {
-                    0 => Ok(Err(room.refusal(request.quota))),
+                    0 => Ok(Err(refusal)),
                     _ => apply(connection, request),
                 };
             }
-            count_in(connection, room.scope, keys, bytes)?;
+            count_in(connection, room.scope, more)?;
+            let expires_at = kept.expires_at.map(rows::micros);
             connection
                 .prepare_cached(
                     "INSERT INTO kv (scope, key, value, expires_at) VALUES (?1, ?2, ?3, ?4)
                      ON CONFLICT (scope, key) DO UPDATE SET value = ?3, expires_at = ?4",
                 )?
-                .execute(params![room.scope, request.key, value, expires_at])?;
+                .execute(params![room.scope, request.key, kept.value, expires_at])?;
             Ok(Ok(answer))
         }
     }
 }
 
-/// What an operation is to do.
-enum Decision {
-    Leave(Outcome),
-    Remove(Answer),
-    Put { value: String, expires_at: Option<i64>, answer: Answer },
-}
-
-fn decide(request: &Request, before: Option<&Stored>) -> Decision {
-    let live = before.filter(|stored| !stored.expired);
-    let expiry = |ttl: Option<u64>| ttl.map(|ttl| expires_at(request.now, ttl));
-    let put = |Entry { value, ttl_seconds }: &Entry, answer| Decision::Put {
-        value: value.clone(),
-        expires_at: expiry(*ttl_seconds),
-        answer,
-    };
-    match &request.operation {
-        Operation::Get => {
-            Decision::Leave(Ok(Answer::Value(live.map(|stored| stored.value.clone()))))
-        }
-        Operation::Set(entry) => put(entry, Answer::Done),
-        Operation::SetIfAbsent(_) if live.is_some() => Decision::Leave(Ok(Answer::Changed(false))),
-        Operation::SetIfAbsent(entry) => put(entry, Answer::Changed(true)),
-        Operation::Delete => Decision::Remove(Answer::Changed(live.is_some())),
-        Operation::Add { delta, ttl_seconds } => match sum(live, *delta) {
-            Ok(sum) => Decision::Put {
-                value: sum.to_string(),
-                expires_at: live.map_or_else(|| expiry(*ttl_seconds), |stored| stored.expires_at),
-                answer: Answer::Sum(sum),
-            },
-            Err(refusal) => Decision::Leave(Err(refusal)),
-        },
-    }
-}
-
-fn sum(live: Option<&Stored>, delta: i64) -> Result<i64, Refusal> {
-    let Some(stored) = live else { return Ok(delta) };
-    let number: i64 = stored
-        .value
-        .parse()
-        .map_err(|_| Refusal::NotANumber("the key's value is no integer of 64 bits".to_owned()))?;
-    number
-        .checked_add(delta)
-        .ok_or_else(|| Refusal::NotANumber(format!("{number} + {delta} is over 64 bits")))
-}
-
-fn expires_at(now: Timestamp, ttl_seconds: u64) -> i64 {
-    let ttl = SignedDuration::from_secs(i64::try_from(ttl_seconds).unwrap_or(i64::MAX));
-    rows::micros(now.checked_add(ttl).unwrap_or(Timestamp::MAX))
-}
-
 /// A scope's row: how much it holds.
 struct Room {
     scope: i64,
-    keys: i64,
-    bytes: i64,
-}
-
-impl Room {
-    /// Whether there is room for this much more. What makes it no fuller is always possible.
-    fn has_for(&self, quota: Quota, keys: i64, bytes: i64) -> bool {
-        let fits = |held: i64, more: i64, quota: u64| {
-            more <= 0 || held.saturating_add(more) <= i64::try_from(quota).unwrap_or(i64::MAX)
-        };
-        fits(self.keys, keys, quota.keys) && fits(self.bytes, bytes, quota.bytes)
-    }
-
-    fn refusal(&self, quota: Quota) -> Refusal {
-        let Self { keys, bytes, .. } = self;
-        Refusal::Quota(format!(
-            "the plugin keeps {keys} keys and {bytes} bytes for this tenant; its limits are {} keys \
-             and {} bytes",
-            quota.keys, quota.bytes
-        ))
-    }
+    held: Held,
 }
 
 fn scope(connection: &Connection, scope: &Scope) -> rusqlite::Result<Option<Room>> {
     connection
         .prepare_cached("SELECT seq, keys, bytes FROM kv_scopes WHERE tenant = ?1 AND plugin = ?2")?
         .query_row(params![scope.tenant, scope.plugin], |row| {
-            Ok(Room { scope: row.get(0)?, keys: row.get(1)?, bytes: row.get(2)? })
+            Ok(Room { scope: row.get(0)?, held: Held { keys: row.get(1)?, bytes: row.get(2)? } })
         })
         .optional()
 }
@@ -342,13 +279,13 @@ fn new_scope(connection: &Connection, scope: &Scope) -> rusqlite::Result<Room> {
             "INSERT INTO kv_scopes (tenant, plugin, keys, bytes) VALUES (?1, ?2, 0, 0)",
         )?
         .insert(params![scope.tenant, scope.plugin])?;
-    Ok(Room { scope, keys: 0, bytes: 0 })
+    Ok(Room { scope, held: Held::default() })
 }
 
-fn count_in(connection: &Connection, scope: i64, keys: i64, bytes: i64) -> rusqlite::Result<()> {
+fn count_in(connection: &Connection, scope: i64, more: Held) -> rusqlite::Result<()> {
     connection
         .prepare_cached("UPDATE kv_scopes SET keys = keys + ?2, bytes = bytes + ?3 WHERE seq = ?1")?
-        .execute([scope, keys, bytes])
+        .execute([scope, more.keys, more.bytes])
         .map(drop)
 }
 
@@ -361,7 +298,8 @@ fn remove(
     connection
         .prepare_cached("DELETE FROM kv WHERE scope = ?1 AND key = ?2")?
         .execute(params![room.scope, key])?;
-    count_in(connection, room.scope, -1, -to_i64(key.len().saturating_add(stored.value.len())))
+    let bytes = -to_i64(key.len().saturating_add(stored.kept.value.len()));
+    count_in(connection, room.scope, Held { keys: -1, bytes })
 }
 
 fn to_i64(count: usize) -> i64 {

@@ -1,5 +1,7 @@
 //! `random`: a stream of bytes for each run, the same when the run is repeated.
 
+use std::fmt;
+
 use super::contract::hookmill::plugin::random::Host;
 use crate::digest::Digest;
 use crate::kv::Run;
@@ -8,34 +10,81 @@ use crate::transform::state::State;
 /// The most bytes that are given out at once.
 const MAX_BYTES: u32 = 64 << 10;
 
+/// What random numbers grow from.
+#[derive(Clone, Copy)]
+pub enum Randomness {
+    /// A seed that nobody else knows: each run has numbers of its own.
+    Seed([u8; 32]),
+    /// Nothing: every run has the numbers that the SDK gives to native tests.
+    OfTests,
+}
+
+impl fmt::Debug for Randomness {
+    /// Without the seed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Seed(_) => "Seed",
+            Self::OfTests => "OfTests",
+        })
+    }
+}
+
+/// The random bytes of a run.
+pub(super) enum Stream {
+    Hashed(Hashed),
+    /// The state of `SplitMix64`.
+    Mixed(u64),
+}
+
 /// Bytes that nobody can foresee without the seed: hashes of the seed, the run and a counter. All parts
 /// have fixed lengths, so no hash tells anything about another.
-pub(super) struct Stream {
+pub(super) struct Hashed {
     key: Digest,
     block: u64,
 }
 
-impl Stream {
-    pub(super) fn new(seed: &[u8; 32], run: Run) -> Self {
-        let key = Digest::of_parts(&[
-            seed,
-            run.delivery.as_bytes(),
-            &run.step.to_le_bytes(),
-            &run.part.to_le_bytes(),
-        ]);
-        Self { key, block: 0 }
-    }
-
+impl Hashed {
     fn block(&mut self) -> [u8; 32] {
         let block = Digest::of_parts(&[self.key.as_bytes(), &self.block.to_le_bytes()]);
         self.block += 1;
         *block.as_bytes()
     }
+}
+
+impl Stream {
+    pub(super) fn new(randomness: Randomness, run: Run) -> Self {
+        let Randomness::Seed(seed) = randomness else { return Self::Mixed(0) };
+        let key = Digest::of_parts(&[
+            &seed,
+            run.delivery.as_bytes(),
+            &run.step.to_le_bytes(),
+            &run.part.to_le_bytes(),
+        ]);
+        Self::Hashed(Hashed { key, block: 0 })
+    }
+
+    fn number(&mut self) -> u64 {
+        match self {
+            Self::Hashed(hashed) => {
+                let [a, b, c, d, e, f, g, h, ..] = hashed.block();
+                u64::from_le_bytes([a, b, c, d, e, f, g, h])
+            }
+            Self::Mixed(state) => {
+                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                mixed ^ (mixed >> 31)
+            }
+        }
+    }
 
     fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len.next_multiple_of(32));
         while bytes.len() < len {
-            bytes.extend(self.block());
+            match self {
+                Self::Hashed(hashed) => bytes.extend(hashed.block()),
+                Self::Mixed(_) => bytes.extend(self.number().to_le_bytes()),
+            }
         }
         bytes.truncate(len);
         bytes
@@ -54,8 +103,7 @@ impl Host for State {
     }
 
     fn get_u64(&mut self) -> wasmtime::Result<u64> {
-        let [a, b, c, d, e, f, g, h, ..] = self.session()?.random().block();
-        Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+        Ok(self.session()?.random().number())
     }
 }
 
@@ -70,7 +118,7 @@ mod tests {
     fn a_run_has_its_own_bytes_and_always_the_same() {
         let delivery = DeliveryId::generate();
         let run = Run { delivery, step: 0, part: 0 };
-        let bytes = |seed: u8, run| Stream::new(&[seed; 32], run).bytes(100);
+        let bytes = |seed: u8, run| Stream::new(Randomness::Seed([seed; 32]), run).bytes(100);
         assert_eq!(bytes(1, run), bytes(1, run));
         let others = [
             bytes(1, run),

@@ -27,6 +27,11 @@ impl Secrets {
         Digest::of_parts(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>())
     }
 
+    /// Their names.
+    pub(in crate::transform) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|secrets| secrets.keys()).map(String::as_str)
+    }
+
     /// Those of these names.
     pub(in crate::transform) fn granted(&self, names: &[String]) -> Granted {
         if names.is_empty() {
@@ -55,7 +60,7 @@ impl FromIterator<(String, String)> for Secrets {
 impl fmt::Debug for Secrets {
     /// The names alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().flat_map(|secrets| secrets.keys())).finish()
+        f.debug_set().entries(self.names()).finish()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::random::Stream;
-use super::{Granted, Grants, Services};
+use super::{Granted, Grants, Randomness, Services};
 use crate::kv::{Observed, Quota, Run, Scope};
 use crate::transform::Limits;
 
@@ -61,10 +61,11 @@ impl Session {
         limits: &Limits,
         services: Option<Arc<Services>>,
     ) -> Self {
-        let seed = services.as_ref().map_or([0; 32], |services| services.random_seed);
+        let randomness =
+            services.as_ref().map_or(Randomness::Seed([0; 32]), |services| services.randomness);
         Self {
             scope: Scope { tenant: Arc::clone(&about.tenant), plugin: Arc::clone(plugin) },
-            random: Stream::new(&seed, about.run),
+            random: Stream::new(randomness, about.run),
             left: Allowance {
                 limits: limits.clone(),
                 fetches: limits.fetches,
@@ -110,6 +111,11 @@ impl Session {
 
     pub(super) fn random(&mut self) -> &mut Stream {
         &mut self.random
+    }
+
+    /// The HTTP requests that it made.
+    pub(in crate::transform) fn fetches(&self) -> usize {
+        self.left.limits.fetches - self.left.fetches
     }
 
     pub(super) fn quota(&self) -> Quota {

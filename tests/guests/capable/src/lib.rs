@@ -163,9 +163,14 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use hookmill_plugin::testing::Host;
+    use hookmill_plugin::testing::{self, Host};
 
     use super::*;
+
+    #[test]
+    fn fixtures() {
+        testing::fixtures(capable, "fixtures");
+    }
 
     #[test]
     fn each_step_gives_its_result() {

@@ -140,7 +140,7 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 async fn run_file(plugin: &Arc<Plugin>, file: &Path, mode: Mode) -> Result<CaseResult, Problem> {
     let text = read(file)?;
     let fixture = Fixture::parse(&text).map_err(|error| error.to_string())?;
-    let judgement = fixture.run(plugin).await;
+    let judgement = fixture.run(plugin).await.map_err(|error| error.to_string())?;
     if judgement.holds {
         return Ok(CaseResult::Holds(judgement.trial.usage.time));
     }

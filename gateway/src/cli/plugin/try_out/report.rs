@@ -7,10 +7,10 @@ use crate::cli::layout;
 use crate::cli::plugin::{figures, inspect};
 use crate::cli::terminal::{Paint, printable};
 use crate::delivery::{Failure, Request};
-use crate::transform::{LogLevel, LogLine, Outcome, Plugin, Trial};
+use crate::transform::{Exchange, LogLevel, LogLine, Outcome, Plugin, StandIn, Trial};
 
 /// Everything, for people.
-pub(super) fn human(plugin: &Plugin, trial: &Trial, paint: Paint) -> String {
+pub(super) fn human(plugin: &Plugin, trial: &Trial, stand_in: &StandIn, paint: Paint) -> String {
     let mut text = match &trial.outcome {
         Ok(Outcome::Forward(requests)) => forwarded(requests, paint),
         Ok(Outcome::Drop(reason)) => format!("{}  {}\n", paint.strong("drop"), printable(reason)),
@@ -23,6 +23,7 @@ pub(super) fn human(plugin: &Plugin, trial: &Trial, paint: Paint) -> String {
     if trial.log_omitted > 0 {
         text.push_str(&format!("  {} more are over the limit\n", trial.log_omitted));
     }
+    text.push_str(&asked(stand_in, paint));
     text.push_str(&format!("\n{}\n", paint.strong("used")));
     let rows: Vec<_> = used(plugin, trial).into_iter().map(Used::row).collect();
     text.push_str(&figures::table(&rows));
@@ -87,6 +88,28 @@ fn log_line(line: &LogLine, paint: Paint) -> String {
     format!("  {level}  {}\n", printable(&line.message))
 }
 
+/// What the plugin asked of servers, and what it changed of its keys.
+fn asked(stand_in: &StandIn, paint: Paint) -> String {
+    let mut text = String::new();
+    let mut section = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            let lines = lines.iter().map(|line| format!("  {}\n", printable(line)));
+            text.push_str(&format!("\n{}\n{}", paint.strong(title), lines.collect::<String>()));
+        }
+    };
+    let exchange = |Exchange { method, url, result }: Exchange| match result {
+        Ok(status) => format!("{method} {url}  {status}"),
+        Err(why) => format!("{method} {url}  failed: {why}"),
+    };
+    section("requests", stand_in.requests().into_iter().map(exchange).collect());
+    let change = |(key, value): (String, Option<String>)| match value {
+        Some(value) => format!("{key} = {value}"),
+        None => format!("{key} is removed"),
+    };
+    section("changed keys", stand_in.changed_keys().into_iter().map(change).collect());
+    text
+}
+
 /// What the call used of one limit.
 struct Used {
     limit: &'static str,
@@ -106,7 +129,7 @@ impl Used {
     }
 }
 
-/// Every limit, by the name that it has in a manifest.
+/// Every limit of which it is known, by the name that it has in a manifest.
 fn used(plugin: &Plugin, trial: &Trial) -> Vec<Used> {
     let limits = plugin.limits();
     let time = Used {
@@ -121,10 +144,14 @@ fn used(plugin: &Plugin, trial: &Trial) -> Vec<Used> {
         of: show(of),
         share: figures::share(used as u128, of as u128),
     };
-    let returned = trial.returned;
+    let (usage, returned) = (trial.usage, trial.returned);
+    let host_calls = usize::try_from(limits.host_calls).unwrap_or(usize::MAX);
     vec![
         time,
-        counted("memory_bytes", trial.usage.memory_bytes, limits.memory_bytes, figures::bytes),
+        counted("memory_bytes", usage.memory_bytes, limits.memory_bytes, figures::bytes),
+        counted("table_elements", usage.table_elements, limits.table_elements, figures::grouped),
+        counted("host_calls", usage.host_calls, host_calls, figures::grouped),
+        counted("fetches", usage.fetches, limits.fetches, figures::grouped),
         counted("output_bytes", returned.bytes, limits.output_bytes, figures::bytes),
         counted("parts", returned.parts, limits.parts, figures::grouped),
         counted("headers", returned.headers, limits.headers, figures::grouped),
@@ -138,7 +165,7 @@ fn log_bytes(trial: &Trial) -> usize {
 }
 
 /// Everything, on one line for programs.
-pub(super) fn json(plugin: &Plugin, trial: &Trial) -> String {
+pub(super) fn json(plugin: &Plugin, trial: &Trial, stand_in: &StandIn) -> String {
     let mut report = match &trial.outcome {
         Ok(Outcome::Forward(requests)) => {
             json!({ "outcome": "forward", "parts": requests.iter().map(part).collect::<Vec<_>>() })
@@ -155,9 +182,14 @@ pub(super) fn json(plugin: &Plugin, trial: &Trial) -> String {
         "plugin": { "name": plugin.name(), "version": plugin.version().to_string() },
         "log": trial.log.iter().map(log).collect::<Vec<_>>(),
         "log_omitted": trial.log_omitted,
+        "requests": stand_in.requests().iter().map(exchange).collect::<Vec<_>>(),
+        "changed_keys": stand_in.changed_keys(),
         "used": {
             "time_us": figures::micros(trial.usage.time),
             "memory_bytes": trial.usage.memory_bytes,
+            "table_elements": trial.usage.table_elements,
+            "host_calls": trial.usage.host_calls,
+            "fetches": trial.usage.fetches,
             "output_bytes": trial.returned.bytes,
             "parts": trial.returned.parts,
             "headers": trial.returned.headers,
@@ -170,6 +202,13 @@ pub(super) fn json(plugin: &Plugin, trial: &Trial) -> String {
         report.extend(more);
     }
     format!("{report}\n")
+}
+
+fn exchange(Exchange { method, url, result }: &Exchange) -> Value {
+    match result {
+        Ok(status) => json!({ "method": method, "url": url, "status": status }),
+        Err(why) => json!({ "method": method, "url": url, "error": why }),
+    }
 }
 
 fn part(request: &Request) -> Value {
