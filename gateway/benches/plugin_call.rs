@@ -16,7 +16,9 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookmill::delivery::{DeliveryId, WebhookId};
 use hookmill::event::{Event, EventId, EventType};
-use hookmill::transform::{self, Config, Limits, Plugin, Recipient, Runtime, Secrets, Step};
+use hookmill::transform::{
+    self, Config, Limits, Plugin, Recipient, Reused, Runtime, Secrets, Step,
+};
 use hookmill_plugin::testing;
 use jiff::Timestamp;
 use order_summary::order_summary;
@@ -80,6 +82,30 @@ async fn load() -> Plugin {
     runtime.load("order-summary", bytes, Limits::default()).await.unwrap()
 }
 
+/// Gives the same instance for a number of calls, and then another one.
+struct Instances<'a> {
+    plugin: &'a Plugin,
+    current: Option<(Reused, usize)>,
+    calls: usize,
+}
+
+impl Instances<'_> {
+    fn next(&mut self) -> &mut Reused {
+        let left = match self.current.take() {
+            Some((instance, left)) if left > 0 => (instance, left - 1),
+            _ => (self.plugin.reuse().unwrap(), self.calls),
+        };
+        &mut self.current.insert(left).0
+    }
+}
+
+/// How long a call of this instance takes.
+fn timed(instance: &mut Reused, call: impl FnOnce(&mut Reused)) -> Duration {
+    let began = Instant::now();
+    call(instance);
+    began.elapsed()
+}
+
 fn plugin_call(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let plugin = Arc::new(runtime.block_on(load()));
@@ -111,20 +137,12 @@ fn plugin_call(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("reused", bytes), |bencher| {
             let calls = (REUSED_BYTES / (16 * data.len())).max(2);
-            let fresh = || (steps[0].plugin.reuse().unwrap(), 0);
-            let mut instance = fresh();
+            let mut instances = Instances { plugin: &steps[0].plugin, current: None, calls };
+            let call = async |instance: &mut Reused| {
+                assert!(instance.call(black_box(&data), CONFIG).await);
+            };
             bencher.iter_custom(|count| {
-                let mut took = Duration::ZERO;
-                for _ in 0..count {
-                    if instance.1 == calls {
-                        instance = fresh();
-                    }
-                    instance.1 += 1;
-                    let began = Instant::now();
-                    assert!(runtime.block_on(instance.0.call(black_box(&data), CONFIG)));
-                    took += began.elapsed();
-                }
-                took
+                (0..count).map(|_| timed(instances.next(), |it| runtime.block_on(call(it)))).sum()
             });
         });
         group.bench_function(BenchmarkId::new("fresh", bytes), |bencher| {
