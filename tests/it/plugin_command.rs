@@ -200,8 +200,8 @@ async fn nothing_is_installed_where_no_file_can_be() {
 async fn a_crates_own_manifest_grants_what_its_plugin_uses() {
     let folder = work_folder("granted");
     let path = new_crate(&folder, "granted-test").await;
-    let source = "//! Counts.\n\nuse hookmill_plugin::{Result, Verdict, kv, transform};\n\n\
-        /// Counts.\n#[transform]\nfn count() -> Result<Verdict> {\n    \
+    let source = "//! Counts.\n\nuse hookmill_plugin::{Event, Result, Verdict, kv, transform};\n\n\
+        /// Counts.\n#[transform]\nfn count(_event: Event<u64>) -> Result<Verdict> {\n    \
         Verdict::forward(&kv::add(\"n\", 1, None)?)\n}\n";
     fs::write(path.join("src/lib.rs"), source).unwrap();
     let fixture = |n: u32| {
