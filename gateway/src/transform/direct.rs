@@ -1,7 +1,7 @@
 //! Direct calls: a core module that the SDK built, called as it is, without a component around it.
 //!
 //! A component around such a module holds two more core instances, just to hand the log to it, and passes
-//! each string with a call into the guest of its own. For a small payload that is a quarter of the call. So this
+//! each string with a call into the guest of its own. For a small payload that is some four microseconds a call. So this
 //! speaks the canonical ABI by hand, for the one world `hookmill:plugin/plugin@1.0.0`, whose layout is frozen: what a
 //! guest sees and does is the same either way, and so is what it may do.
 //!
