@@ -13,10 +13,10 @@ use wasmtime::{Engine, EngineWeak};
 use super::Config;
 use super::cache::Cache;
 use super::compile::Queue;
-use super::host::{Services, Turn as WaitingTurn, Turns as WaitingTurns};
+use super::host::Services;
 use super::pace::Pace;
 use super::pool::{self, HEAVY, LIGHT, Pool, Shape};
-use super::turns::{Amount, Turns};
+use super::turns::{Amount, Turn, Turns};
 
 /// The length of a tick: how often a running call is interrupted to see whether it is over its limit,
 /// and to let other tasks run.
@@ -41,7 +41,7 @@ struct Shared {
     aside: Semaphore,
     config: Config,
     turns: Turns,
-    waiting_turns: WaitingTurns,
+    waiting_turns: Turns,
     pace: Pace,
 }
 
@@ -57,20 +57,18 @@ impl Runtime {
         let compiling = Queue::new(config.compilation.clone());
         let aside = Semaphore::new(thread::available_parallelism().map_or(1, NonZeroUsize::get));
         let clock = Clock::start(vec![light.weak(), heavy.weak()]).map_err(EngineError::new)?;
-        let calls = |count| usize::try_from(count).unwrap_or(usize::MAX);
         let turns = Turns::new(
-            Amount { calls: calls(config.instances), bytes: config.total_memory_bytes },
-            Amount { calls: calls(config.tenant_instances), bytes: config.tenant_memory_bytes },
+            Amount { bytes: config.total_memory_bytes, ..Amount::calls(config.instances) },
+            Amount { bytes: config.tenant_memory_bytes, ..Amount::calls(config.tenant_instances) },
         );
         // Of the few slots of the heavy pool, too, one tenant gets no more than half.
-        let slots = |count: u32| Amount { calls: calls(count), bytes: usize::MAX };
-        let heavy_turns =
-            Turns::new(slots(config.heavy_instances), slots(config.heavy_instances.div_ceil(2)));
+        let slots = config.heavy_instances;
+        let heavy_turns = Turns::new(Amount::calls(slots), Amount::calls(slots.div_ceil(2)));
         let light =
             Pool::new(light, light_shape, None, Arc::clone(&clock)).map_err(EngineError::new)?;
         let heavy =
             Pool::new(heavy, heavy_shape, Some(heavy_turns), clock).map_err(EngineError::new)?;
-        let waiting_turns = WaitingTurns::new(config.instances);
+        let waiting_turns = Turns::to_wait(config.instances);
         let pace = Pace::new();
         let shared =
             Shared { light, heavy, cache, compiling, aside, config, turns, waiting_turns, pace };
@@ -143,8 +141,8 @@ impl Runtime {
     }
 
     /// A turn of a call that may wait for something outside.
-    pub(super) async fn waiting_turn(&self, tenant: &Arc<str>) -> Option<WaitingTurn> {
-        self.shared.waiting_turns.take(tenant).await
+    pub(super) async fn waiting_turn(&self, tenant: &Arc<str>) -> Option<Turn> {
+        self.shared.waiting_turns.take(tenant, Amount::one(0)).await
     }
 
     /// Who may go on.

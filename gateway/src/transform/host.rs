@@ -12,7 +12,6 @@ mod kv;
 mod random;
 mod secrets;
 mod session;
-mod turns;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +30,6 @@ pub use self::random::Randomness;
 pub(super) use self::secrets::Granted;
 pub use self::secrets::Secrets;
 pub(super) use self::session::{About, Session};
-pub(super) use self::turns::{Turn, Turns};
 
 /// The capabilities' side of the contract.
 mod contract {

@@ -22,6 +22,11 @@ impl Amount {
         Self { calls: 1, bytes }
     }
 
+    /// So many calls, whatever memory they take.
+    pub(super) fn calls(calls: u32) -> Self {
+        Self { calls: usize::try_from(calls).unwrap_or(usize::MAX), bytes: usize::MAX }
+    }
+
     fn plus(self, other: Self) -> Self {
         let add = usize::saturating_add;
         Self { calls: add(self.calls, other.calls), bytes: add(self.bytes, other.bytes) }
@@ -85,6 +90,16 @@ impl Turns {
     pub(super) fn new(in_all: Amount, per_tenant: Amount) -> Self {
         let per_tenant = per_tenant.within(in_all);
         Self(Arc::new(Shared { lanes: Mutex::default(), in_all, per_tenant }))
+    }
+
+    /// Turns of calls that may wait for a store or a server, in a pool of this many instances.
+    ///
+    /// A call keeps its instance while it waits. So those that may have half of the pool at most, and those of one
+    /// tenant a quarter of that: a server that is slow to answer one tenant's plugin holds up that tenant's plugins
+    /// alone. What finds no turn waits outside the pool, and that time is not charged to the call.
+    pub(super) fn to_wait(instances: u32) -> Self {
+        let in_all = instances.div_ceil(2);
+        Self::new(Amount::calls(in_all), Amount::calls(in_all.div_ceil(4)))
     }
 
     /// Waits for a turn. What is asked for beyond a tenant's whole share counts as all of it.
@@ -228,6 +243,35 @@ mod tests {
             Poll::Ready(turn) => turn,
             Poll::Pending => None,
         }
+    }
+
+    #[test]
+    fn a_tenant_that_waits_leaves_turns_to_others() {
+        let turns = Turns::to_wait(16);
+        let first = polled(&mut take(&turns, "acme", 0)).unwrap();
+        let second = polled(&mut take(&turns, "acme", 0)).unwrap();
+        assert!(polled(&mut take(&turns, "acme", 0)).is_none(), "two of eight for a tenant");
+        assert!(polled(&mut take(&turns, "globex", 0)).is_some());
+        drop(first);
+        assert!(polled(&mut take(&turns, "acme", 0)).is_some());
+        drop(second);
+    }
+
+    #[test]
+    fn all_that_may_wait_leave_half_of_the_pool() {
+        let turns = Turns::to_wait(4);
+        let held: Vec<_> =
+            ["a", "b", "c"].iter().filter_map(|name| polled(&mut take(&turns, name, 0))).collect();
+        assert_eq!(held.len(), 2);
+    }
+
+    #[test]
+    fn tenants_without_calls_are_forgotten() {
+        let turns = Turns::to_wait(16);
+        for n in 0..100 {
+            drop(polled(&mut take(&turns, &n.to_string(), 0)).unwrap());
+        }
+        assert!(turns.lanes().by_tenant.is_empty());
     }
 
     #[test]
