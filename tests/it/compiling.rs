@@ -2,23 +2,9 @@
 
 use std::fs;
 
-use hookmill_tests::{
-    Gateway, Receiver, Running, binary, eventually, slow_to_compile, stamped, wasm,
-};
-use serde_json::json;
+use hookmill_tests::{Receiver, Running, binary, eventually, slow_to_compile, stamped, wasm};
 
-use crate::reload::{runs, version};
-
-/// A gateway with a webhook through the plugin `stamp`, at a first version.
-fn gateway(receiver: &Receiver) -> Gateway {
-    let gateway = Gateway::new().webhook(receiver.webhook("it").plugins(&[("stamp", json!({}))]));
-    gateway.plugins().write("stamp", &stamped("version-00"));
-    gateway
-}
-
-async fn logs(gateway: &Running, what: &str) {
-    eventually(what, || async { gateway.log().contains(what) }).await;
-}
+use crate::reload::{gateway, logs, runs, version};
 
 #[tokio::test]
 async fn what_takes_too_long_to_compile_is_refused() {

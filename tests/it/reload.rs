@@ -8,11 +8,15 @@ use hookmill_tests::{Gateway, Plugins, Receiver, Running, eventually, stamped, w
 use serde_json::{Value, json};
 
 /// A gateway with a webhook through the plugin `stamp`, at a first version.
-async fn gateway(receiver: &Receiver) -> Running {
-    let webhook = receiver.webhook("it").plugins(&[("stamp", json!({}))]);
-    let gateway = Gateway::new().webhook(webhook);
+pub(crate) fn gateway(receiver: &Receiver) -> Gateway {
+    let gateway = Gateway::new().webhook(receiver.webhook("it").plugins(&[("stamp", json!({}))]));
     gateway.plugins().write("stamp", &stamped("version-00"));
-    gateway.start().await
+    gateway
+}
+
+/// Waits until the gateway has logged this.
+pub(crate) async fn logs(gateway: &Running, what: &str) {
+    eventually(what, || async { gateway.log().contains(what) }).await;
 }
 
 /// The version that transforms an event now.
@@ -33,7 +37,7 @@ async fn under_load_every_event_is_transformed_by_exactly_one_good_version() {
     const EVENTS: usize = 5_000;
     const REPLACEMENTS: usize = 20;
     let receiver = Arc::new(Receiver::start().await);
-    let gateway = Arc::new(gateway(&receiver).await);
+    let gateway = Arc::new(gateway(&receiver).start().await);
     let mut good = BTreeSet::from(["version-00".to_owned()]);
     let mut sent: BTreeMap<String, usize> = BTreeMap::new();
     for replacement in 1..=REPLACEMENTS {
@@ -112,7 +116,7 @@ fn broken(round: usize) -> Vec<u8> {
 #[tokio::test]
 async fn every_way_to_replace_a_file_is_noticed() {
     let receiver = Receiver::start().await;
-    let gateway = gateway(&receiver).await;
+    let gateway = gateway(&receiver).start().await;
     let plugins = gateway.plugins();
     assert_eq!(version(&gateway, &receiver).await, "version-00");
 
@@ -153,7 +157,7 @@ async fn torn(plugins: &Plugins, bytes: &[u8]) {
 #[tokio::test]
 async fn a_bad_file_changes_nothing_and_says_why() {
     let receiver = Receiver::start().await;
-    let gateway = gateway(&receiver).await;
+    let gateway = gateway(&receiver).start().await;
     let foreign = b"\0asm\x01\0\0\0\
         \x01\x04\x01\x60\0\0\
         \x02\x0b\x01\x03env\x03out\0\0";
@@ -186,7 +190,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
 #[tokio::test]
 async fn a_removed_file_that_is_used_stays_loaded_and_comes_back() {
     let receiver = Receiver::start().await;
-    let gateway = gateway(&receiver).await;
+    let gateway = gateway(&receiver).start().await;
     fs::remove_file(gateway.plugins().path("stamp")).unwrap();
     let why = "the file is gone";
     eventually(why, || async { gateway.log().contains(why) }).await;
@@ -198,7 +202,7 @@ async fn a_removed_file_that_is_used_stays_loaded_and_comes_back() {
 #[tokio::test]
 async fn a_tenants_own_plugin_comes_before_the_one_for_all() {
     let receiver = Receiver::start().await;
-    let gateway = gateway(&receiver).await;
+    let gateway = gateway(&receiver).start().await;
     fs::create_dir(gateway.plugins().join("acme")).unwrap();
     fs::create_dir(gateway.plugins().join("globex")).unwrap();
     fs::write(gateway.plugins().join("globex/stamp.wasm"), stamped("globex----")).unwrap();

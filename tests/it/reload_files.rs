@@ -14,18 +14,7 @@ use std::time::{Duration, SystemTime};
 use hookmill_tests::{Gateway, Receiver, Running, eventually, stamped, wasm};
 use serde_json::json;
 
-use crate::reload::{runs, version};
-
-/// A gateway with a webhook through the plugin `stamp`, at a first version.
-fn gateway(receiver: &Receiver) -> Gateway {
-    let gateway = Gateway::new().webhook(receiver.webhook("it").plugins(&[("stamp", json!({}))]));
-    gateway.plugins().write("stamp", &stamped("version-00"));
-    gateway
-}
-
-async fn logs(gateway: &Running, what: &str) {
-    eventually(what, || async { gateway.log().contains(what) }).await;
-}
+use crate::reload::{gateway, logs, runs, version};
 
 fn count(gateway: &Running, what: &str) -> usize {
     gateway.log().matches(what).count()
