@@ -3,8 +3,6 @@
 //! Its latency at a steady rate is measured alone, and then beside each kind of hostile plugin, in a fresh
 //! gateway each time. The hostile tenant's events keep coming for as long as the measurement takes.
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,9 +11,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
 
+use super::gateway::{Bench, build, build_load, tenant};
 use crate::arguments::Arguments;
-use crate::process::Process;
-use crate::{command, report, wasm, workspace};
+use crate::report;
 
 /// They guard nothing but the benchmark, on this machine.
 const HEALTHY_KEY: &str = "healthy-key-0123456789abcdef";
@@ -51,7 +49,7 @@ struct Options {
     rate: u64,
     hostile_rate: u64,
     json: bool,
-    profile: &'static str,
+    release: bool,
 }
 
 /// Builds, measures and prints.
@@ -61,13 +59,14 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
         rate: arguments.option("--rate")?.unwrap_or(500),
         hostile_rate: arguments.option("--hostile-rate")?.unwrap_or(200),
         json: arguments.flag("--json"),
-        profile: if arguments.flag("--debug") { "debug" } else { "release" },
+        release: !arguments.flag("--debug"),
     };
     arguments.end()?;
     if options.seconds == 0 || options.rate == 0 || options.hostile_rate == 0 {
         bail!("--seconds, --rate and --hostile-rate are at least 1");
     }
-    build(&options)?;
+    build(options.release)?;
+    build_load(options.release)?;
     report::heading(&format!(
         "{} events/s of a healthy tenant for {} s, beside {}/s of a hostile one",
         options.rate, options.seconds, options.hostile_rate
@@ -84,36 +83,17 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     check(&figures)
 }
 
-fn build(options: &Options) -> Result<()> {
-    wasm::build()?;
-    let release: &[&str] = if options.profile == "release" { &["--release"] } else { &[] };
-    // Apart from each other, so that the gateway is built as it is shipped.
-    let gateway = ["build", "--package", "hookmill"].into_iter().chain(release.iter().copied());
-    command::step("build the gateway", &mut command::cargo(gateway))?;
-    let load = ["build", "--package", "hookmill-tests", "--bin", "hookmill-load"];
-    let load = load.into_iter().chain(release.iter().copied());
-    command::step("build the load generator", &mut command::cargo(load))
-}
-
 /// Measures the healthy tenant beside a kind of hostile one, or alone.
 fn measure(options: &Options, kind: Option<&Kind>) -> Result<Value> {
-    let folder = workspace::target().join("bench-containment");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    let plugins = folder.join("plugins");
-    std::fs::create_dir_all(&plugins)
-        .with_context(|| format!("cannot create {}", plugins.display()))?;
-    workspace::install_plugin(HEALTHY_PLUGIN, &plugins)?;
-    workspace::install_plugin(HOSTILE_PLUGIN, &plugins)?;
-
-    let mut command = Command::new(workspace::binary(options.profile, "hookmill-load"));
-    command.args(["--steady", &options.seconds.to_string(), "64", "1024"]);
-    command.arg(options.rate.to_string());
-    let mut load = Process::start("the load generator", &mut command, folder.join("load.log"))?;
-    let receiver = load.address("{\"receiver\":\"", "\"")?;
-    let (gateway, address) = start_gateway(options, &folder, &receiver, kind)?;
+    let bench = Bench::set_up("containment", options.release)?;
+    bench.install(HEALTHY_PLUGIN)?;
+    bench.install(HOSTILE_PLUGIN)?;
+    let arguments = ["--steady", &options.seconds.to_string(), "64", "1024"].map(str::to_owned);
+    let arguments = arguments.into_iter().chain([options.rate.to_string()]);
+    let (mut load, receiver) = bench.start_load(arguments)?;
+    // What goes wrong in hostile plugins would be written all the time.
+    bench.configure("off", &tenants(&receiver, kind))?;
+    let (gateway, address, _) = bench.start()?;
 
     let hostile = kind.map(|kind| Hostile::start(&address, kind, options.hostile_rate));
     load.tell(&format!("{address} {HEALTHY_KEY}"))?;
@@ -129,42 +109,21 @@ fn measure(options: &Options, kind: Option<&Kind>) -> Result<Value> {
     Ok(Value::Object(figure))
 }
 
-fn start_gateway(
-    options: &Options,
-    folder: &Path,
-    receiver: &str,
-    kind: Option<&Kind>,
-) -> Result<(Process, String)> {
-    let mut configuration = format!(
-        r#"# Written by `cargo xtask bench containment`.
-listen = "127.0.0.1:0"
-data_dir = "data"
-plugins_dir = "plugins"
-
-[log]
-filter = "off"
-
-[delivery]
-allow_http = true
-allow_networks = ["127.0.0.0/8"]
-
-[[tenants]]
-name = "healthy"
-keys = ["{HEALTHY_KEY}"]
-
+/// The healthy tenant with a webhook, and the hostile one with as many as its kind has.
+fn tenants(receiver: &str, kind: Option<&Kind>) -> String {
+    let mut tenants = tenant("healthy", HEALTHY_KEY);
+    tenants.push_str(&format!(
+        r#"
 [[tenants.webhooks]]
 name = "orders"
 url = "{receiver}/orders"
 event_types = ["order.*"]
 plugins = ["{HEALTHY_PLUGIN}"]
-
-[[tenants]]
-name = "hostile"
-keys = ["{HOSTILE_KEY}"]
 "#
-    );
+    ));
+    tenants.push_str(&tenant("hostile", HOSTILE_KEY));
     for number in 0..kind.map_or(0, |kind| kind.webhooks) {
-        configuration.push_str(&format!(
+        tenants.push_str(&format!(
             r#"
 [[tenants.webhooks]]
 name = "hostile-{number}"
@@ -175,12 +134,7 @@ retry = []
 "#
         ));
     }
-    std::fs::write(folder.join("hookmill.toml"), configuration)?;
-    let mut command = Command::new(workspace::binary(options.profile, "hookmill"));
-    command.args(["serve", "--config", "hookmill.toml"]).current_dir(folder);
-    let gateway = Process::start("the gateway", &mut command, folder.join("gateway.log"))?;
-    let address = gateway.address("listening on http://", " ")?;
-    Ok((gateway, address))
+    tenants
 }
 
 /// The hostile tenant's producer, on a thread of its own.

@@ -3,19 +3,17 @@
 //! The gateway is the release build, with one webhook that signs. Producer and receiver are one process
 //! on the same machine, so every figure stands beside the raw rate of that process alone.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use super::gateway::{Bench, KEY, build, build_load, tenant};
 use crate::arguments::Arguments;
 use crate::process::Process;
-use crate::{command, report, wasm, workspace};
+use crate::report;
 
-/// They guard nothing but the benchmark, on this machine.
-const KEY: &str = "bench-key-0123456789abcdef";
+/// It guards nothing but the benchmark, on this machine.
 const SECRET: &str = "whsec_YmVuY2gtc2VjcmV0LTAxMjM0NTY3ODlhYmNkZWY=";
 
 const PLUGIN: &str = "order-summary";
@@ -46,13 +44,8 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     if options.connections == 0 || options.seconds == 0 || options.rates.contains(&0) {
         bail!("--seconds, --connections and --rate are at least 1");
     }
-    wasm::build()?;
-    // Apart from each other, so that the gateway is built as it is shipped, not with features that
-    // the tests want.
-    let gateway = ["build", "--release", "--package", "hookmill"];
-    command::step("build the gateway", &mut command::cargo(gateway))?;
-    let load = ["build", "--release", "--package", "hookmill-tests", "--bin", "hookmill-load"];
-    command::step("build the load generator", &mut command::cargo(load))?;
+    build(true)?;
+    build_load(true)?;
 
     report::heading(&format!(
         "{} connections, {} bytes of data, {} s each, {}",
@@ -71,26 +64,15 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
 }
 
 fn measure(options: &Options) -> Result<Vec<Value>> {
-    let folder = workspace::target().join("bench");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    let plugins = folder.join("plugins");
-    std::fs::create_dir_all(&plugins)
-        .with_context(|| format!("cannot create {}", plugins.display()))?;
-    workspace::install_plugin(PLUGIN, &plugins)?;
-
-    let mut command = Command::new(workspace::binary("release", "hookmill-load"));
-    for number in [options.seconds, options.connections, options.bytes] {
-        command.arg(number.to_string());
-    }
-    command.args(options.rates.iter().map(u64::to_string));
-    let mut load = Process::start("the load generator", &mut command, folder.join("load.log"))?;
-    let receiver = load.address("{\"receiver\":\"", "\"")?;
+    let bench = Bench::set_up("end-to-end", true)?;
+    bench.install(PLUGIN)?;
+    let numbers = [options.seconds, options.connections, options.bytes];
+    let arguments = numbers.iter().chain(&options.rates).map(u64::to_string);
+    let (mut load, receiver) = bench.start_load(arguments)?;
     let mut figures = vec![figure(&load, options)?];
 
-    let (gateway, address) = start_gateway(&folder, &receiver, options.plugin)?;
+    bench.configure("warn", &tenants(&receiver, options.plugin))?;
+    let (gateway, address, _) = bench.start()?;
     load.tell(&format!("{address} {KEY}"))?;
     for _ in 0..2 + options.rates.len() {
         let figure = figure(&load, options);
@@ -106,25 +88,12 @@ fn figure(load: &Process, options: &Options) -> Result<Value> {
     Ok(serde_json::from_str(&load.line(patience)?)?)
 }
 
-fn start_gateway(folder: &Path, receiver: &str, plugin: bool) -> Result<(Process, String)> {
+/// The tenant, with a webhook that signs.
+fn tenants(receiver: &str, plugin: bool) -> String {
     let plugins = if plugin { format!("[{PLUGIN:?}]") } else { "[]".to_owned() };
-    let configuration = format!(
-        r#"# Written by `cargo xtask bench end-to-end`.
-listen = "127.0.0.1:0"
-data_dir = "data"
-plugins_dir = "plugins"
-
-[log]
-filter = "warn"
-
-[delivery]
-allow_http = true
-allow_networks = ["127.0.0.0/8"]
-
-[[tenants]]
-name = "bench"
-keys = ["{KEY}"]
-
+    let tenant = tenant("bench", KEY);
+    format!(
+        r#"{tenant}
 [[tenants.webhooks]]
 name = "orders"
 url = "{receiver}/orders"
@@ -132,13 +101,7 @@ event_types = ["order.*"]
 plugins = {plugins}
 secrets = ["{SECRET}"]
 "#
-    );
-    std::fs::write(folder.join("hookmill.toml"), configuration)?;
-    let mut command = Command::new(workspace::binary("release", "hookmill"));
-    command.args(["serve", "--config", "hookmill.toml"]).current_dir(folder);
-    let gateway = Process::start("the gateway", &mut command, folder.join("gateway.log"))?;
-    let address = gateway.address("listening on http://", " ")?;
-    Ok((gateway, address))
+    )
 }
 
 /// Prints the figures as a table.

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// A folder with a configuration and plugins, and the program to run on it.
 pub(super) struct Bench {
     folder: PathBuf,
-    hookmill: PathBuf,
+    profile: &'static str,
 }
 
 /// What a process takes of memory, in KiB.
@@ -30,15 +30,35 @@ pub(super) struct Memory {
     pub(super) pss: u64,
 }
 
+/// Builds the plugins and the gateway, apart from all else, so that it is built as it is shipped.
+pub(super) fn build(release: bool) -> Result<()> {
+    wasm::build()?;
+    build_package("build the gateway", &["--package", "hookmill"], release)
+}
+
+/// Builds the load generator.
+pub(super) fn build_load(release: bool) -> Result<()> {
+    let load = ["--package", "hookmill-tests", "--bin", "hookmill-load"];
+    build_package("build the load generator", &load, release)
+}
+
+fn build_package(title: &str, package: &[&str], release: bool) -> Result<()> {
+    let mut build = command::cargo(["build"]);
+    build.args(package);
+    if release {
+        build.arg("--release");
+    }
+    command::step(title, &mut build)
+}
+
+/// The configuration's part for a tenant with a key, before its webhooks.
+pub(super) fn tenant(name: &str, key: &str) -> String {
+    format!("\n[[tenants]]\nname = \"{name}\"\nkeys = [\"{key}\"]\n")
+}
+
 impl Bench {
-    /// Builds the gateway and the plugins, and sets up an empty folder.
+    /// An empty folder for what was built.
     pub(super) fn set_up(name: &str, release: bool) -> Result<Self> {
-        wasm::build()?;
-        let mut build = command::cargo(["build", "--package", "hookmill"]);
-        if release {
-            build.arg("--release");
-        }
-        command::step("build the gateway", &mut build)?;
         let folder = workspace::target().join("bench").join(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder)
@@ -48,7 +68,12 @@ impl Bench {
         std::fs::create_dir_all(&plugins)
             .with_context(|| format!("cannot create {}", plugins.display()))?;
         let profile = if release { "release" } else { "debug" };
-        Ok(Self { folder, hookmill: workspace::binary(profile, "hookmill") })
+        Ok(Self { folder, profile })
+    }
+
+    /// Puts one of the workspace's plugins where the gateway looks for it.
+    pub(super) fn install(&self, plugin: &str) -> Result<()> {
+        workspace::install_plugin(plugin, &self.folder.join("plugins"))
     }
 
     /// Where the gateway looks for a plugin.
@@ -56,14 +81,14 @@ impl Bench {
         self.folder.join("plugins").join(format!("{name}.wasm"))
     }
 
-    /// Writes the configuration: what all benchmarks need, and the rest.
-    pub(super) fn configure(&self, rest: &str) -> Result<()> {
+    /// Writes the configuration: what all benchmarks need, what is logged, and the tenants.
+    pub(super) fn configure(&self, log: &str, tenants: &str) -> Result<()> {
         let configuration = format!(
             r#"# Written by `cargo xtask bench`.
 listen = "127.0.0.1:0"
 
 [log]
-filter = "warn"
+filter = "{log}"
 
 [plugins]
 start_wait = "1h"
@@ -72,10 +97,7 @@ start_wait = "1h"
 allow_http = true
 allow_networks = ["127.0.0.0/8"]
 
-[[tenants]]
-name = "bench"
-keys = ["{KEY}"]
-{rest}"#
+{tenants}"#
         );
         let file = self.folder.join("hookmill.toml");
         std::fs::write(&file, configuration)
@@ -84,9 +106,22 @@ keys = ["{KEY}"]
 
     /// A command of the program.
     pub(super) fn hookmill(&self) -> Command {
-        let mut command = Command::new(&self.hookmill);
+        let mut command = Command::new(workspace::binary(self.profile, "hookmill"));
         command.current_dir(&self.folder);
         command
+    }
+
+    /// Starts the load generator: the process, and the URL of its receiver.
+    pub(super) fn start_load(
+        &self,
+        arguments: impl IntoIterator<Item = String>,
+    ) -> Result<(Process, String)> {
+        let mut command = Command::new(workspace::binary(self.profile, "hookmill-load"));
+        command.args(arguments);
+        let log = self.folder.join("load.log");
+        let load = Process::start("the load generator", &mut command, log)?;
+        let receiver = load.address("{\"receiver\":\"", "\"")?;
+        Ok((load, receiver))
     }
 
     /// Starts the gateway: the process, its address, and how long it took until it listened.
@@ -97,7 +132,7 @@ keys = ["{KEY}"]
         let gateway = Process::start("the gateway", &mut command, self.log())?;
         let line = gateway.line(PATIENCE)?;
         let took = began.elapsed();
-        let address = line.strip_prefix("listening on ").context("an address")?;
+        let address = line.strip_prefix("listening on http://").context("an address")?;
         Ok((gateway, address.to_owned(), took))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::gateway::{Bench, Memory, memory};
+use super::gateway::{Bench, KEY, Memory, build, memory, tenant};
 use crate::arguments::Arguments;
 use crate::{report, workspace};
 
@@ -25,8 +25,9 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     if count == 0 {
         bail!("--count is at least 1");
     }
+    build(release)?;
     let bench = Bench::set_up("plugins", release)?;
-    bench.configure("")?;
+    bench.configure("warn", &tenant("bench", KEY))?;
     report::heading(&format!("{count} plugins"));
     let figures = measure(&bench, count)?;
     if as_json {

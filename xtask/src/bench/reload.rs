@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::gateway::{Bench, KEY};
+use super::gateway::{Bench, KEY, build, tenant};
 use crate::arguments::Arguments;
 use crate::process::Process;
 use crate::{report, workspace};
@@ -25,6 +25,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     if rounds == 0 {
         bail!("--rounds is at least 1");
     }
+    build(release)?;
     let bench = Bench::set_up("reload", release)?;
     let module = std::fs::read(workspace::wasm_file(PLUGIN))?;
     report::heading(&format!("{rounds} rounds of a plugin of {} kB", module.len() / 1000));
@@ -42,14 +43,16 @@ fn measure(bench: &Bench, module: &[u8], rounds: usize) -> Result<Value> {
     listen.args(["listen", "--json", "--port", "0"]);
     let receiver = Process::start("the receiver", &mut listen, bench.log())?;
     let url = receiver.address("{\"listening\":\"", "\"")?;
-    bench.configure(&format!(
-        "[[tenants.webhooks]]\nname = \"orders\"\nurl = \"{url}/orders\"\nevent_types = [\"*\"]\n\
+    let tenant = tenant("bench", KEY);
+    let tenants = format!(
+        "{tenant}[[tenants.webhooks]]\nname = \"orders\"\nurl = \"{url}/orders\"\nevent_types = [\"*\"]\n\
          plugins = [\"{PLUGIN}\"]\n"
-    ))?;
+    );
+    bench.configure("warn", &tenants)?;
     let file = bench.plugin_file(PLUGIN);
     workspace::replace_file(&file, &version_of(module, 0))?;
     let (gateway, address, _) = bench.start()?;
-    let producer = Producer::new(address)?;
+    let producer = Producer::new(&address)?;
     let mut running = producer.version()?;
     let mut replace = |number| {
         let took = replaced(&producer, &file, &version_of(module, number), &mut running);
@@ -100,14 +103,14 @@ struct Producer {
 }
 
 impl Producer {
-    fn new(url: String) -> Result<Self> {
+    fn new(address: &str) -> Result<Self> {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(true)
             .timeout_global(Some(Duration::from_secs(30)))
             .proxy(None)
             .build()
             .new_agent();
-        Ok(Self { agent, url })
+        Ok(Self { agent, url: format!("http://{address}") })
     }
 
     /// Sends an event, waits until it is delivered, and says which version it came through.
