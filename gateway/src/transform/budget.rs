@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use wasmtime::UpdateDeadline;
 
 /// The most that a call's first slice counts for, which is two ticks. Most calls end before their first tick, so
-/// the clock that tells the processor's time, a system call, is only asked from then on.
+/// the clock that tells the processor's time, a system call, is only asked from then on. It is as long as a brief
+/// call may take, too.
 const FIRST_SLICE: Duration = Duration::from_millis(2);
 
 /// What is left of the time that a call may run.
@@ -20,8 +21,18 @@ pub(super) struct Budget {
     left: Duration,
     slice: Slice,
     pub(super) exhausted: bool,
-    /// The guest can be interrupted for a while, and not only for good.
-    pub(super) on_fibre: bool,
+    pub(super) stand: Stand,
+}
+
+/// What can become of a call when it is time for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// It goes on only while it is brief: then it is stopped, to be begun anew on a fibre.
+    Brief,
+    /// It took longer than that.
+    Long,
+    /// It is on a fibre, so it can be interrupted for a while.
+    Fibre,
 }
 
 /// The time since the budget was last charged.
@@ -64,7 +75,12 @@ fn processor_time() -> Duration {
 impl Budget {
     pub(super) fn new(time: Duration) -> Self {
         let slice = Slice::First(Instant::now());
-        Self { left: time, slice, exhausted: false, on_fibre: false }
+        Self { left: time, slice, exhausted: false, stand: Stand::Brief }
+    }
+
+    /// Whether it took longer than a brief call may.
+    pub(super) fn took_long(&self) -> bool {
+        self.stand == Stand::Long || matches!(self.slice, Slice::Later(_))
     }
 
     /// The first slice begins: what came before was waiting for it.
@@ -98,11 +114,18 @@ impl Budget {
                 self.exhausted = true;
                 UpdateDeadline::Interrupt
             }
+            Some(_) if self.stand != Stand::Fibre => {
+                if length < FIRST_SLICE {
+                    return UpdateDeadline::Continue(1);
+                }
+                self.stand = Stand::Long;
+                UpdateDeadline::Interrupt
+            }
             Some(left) => {
                 self.left = left;
                 self.slice.begin();
                 match &self.slice {
-                    Slice::Later(began) if self.on_fibre => {
+                    Slice::Later(began) => {
                         let began = Arc::clone(began);
                         UpdateDeadline::YieldCustom(
                             1,
@@ -113,7 +136,7 @@ impl Budget {
                             }),
                         )
                     }
-                    _ => UpdateDeadline::Continue(1),
+                    Slice::First(_) => UpdateDeadline::Continue(1),
                 }
             }
         }
@@ -135,15 +158,28 @@ mod tests {
     #[test]
     fn the_processors_time_is_charged_and_that_of_others_is_not() {
         let mut budget = Budget::new(Duration::from_millis(20));
-        assert!(matches!(budget.tick(), UpdateDeadline::Continue(1)));
+        budget.stand = Stand::Fibre;
+        let goes_on =
+            |budget: &mut Budget| matches!(budget.tick(), UpdateDeadline::YieldCustom(..));
+        assert!(goes_on(&mut budget));
         std::thread::park_timeout(Duration::from_millis(30));
-        assert!(matches!(budget.tick(), UpdateDeadline::Continue(1)));
+        assert!(goes_on(&mut budget));
         spin(Duration::from_millis(5));
-        assert!(matches!(budget.tick(), UpdateDeadline::Continue(1)));
+        assert!(goes_on(&mut budget));
         assert!(budget.used(Duration::from_millis(20)) >= Duration::from_millis(5));
         spin(Duration::from_millis(20));
         assert!(matches!(budget.tick(), UpdateDeadline::Interrupt));
         assert!(budget.exhausted);
+    }
+
+    #[test]
+    fn without_a_fibre_a_call_is_stopped_when_it_is_brief_no_longer() {
+        let mut budget = Budget::new(Duration::from_millis(20));
+        assert!(matches!(budget.tick(), UpdateDeadline::Continue(1)));
+        assert!(!budget.took_long());
+        spin(FIRST_SLICE);
+        assert!(matches!(budget.tick(), UpdateDeadline::Interrupt));
+        assert!(budget.took_long() && !budget.exhausted);
     }
 
     #[test]

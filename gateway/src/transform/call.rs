@@ -38,14 +38,7 @@ impl Plugin {
         session: Option<Box<Session>>,
         occasion: impl FnOnce() -> Occasion,
     ) -> Called<Answer> {
-        let run = async |store: &mut Store<State>| match &self.code {
-            Code::Direct(direct) => direct.transform(store, event, context).await,
-            Code::Component(component) => {
-                store.data_mut().on_fibre();
-                let instance = component.instantiate_async(&mut *store).await?;
-                instance.hookmill_plugin_transformer().call_transform(store, event, context).await
-            }
-        };
+        let transform = Transform { code: &self.code, event, context };
         let _turn = match &session {
             Some(session) if self.grants.may_wait() => {
                 self.runtime.waiting_turn(&session.about().tenant).await
@@ -55,7 +48,7 @@ impl Plugin {
         let place = Place { runtime: &self.runtime, pool: &self.pool, tenant };
         let wasi = self.wasi.then(occasion);
         let state = State::new(&self.pool, &self.limits, session, wasi);
-        bounded(place, &self.limits, state, run).await
+        bounded(place, &self.limits, state, transform).await
     }
 
     /// What a call may ask of the gateway; none when the plugin was granted nothing.
@@ -76,18 +69,62 @@ pub(super) async fn describe(
     wasi: bool,
     code: &Code,
 ) -> Called<guest::Description> {
-    let run = async |store: &mut Store<State>| match code {
-        Code::Direct(direct) => direct.describe(store).await,
-        Code::Component(component) => {
-            store.data_mut().on_fibre();
-            let instance = component.instantiate_async(&mut *store).await?;
-            instance.hookmill_plugin_transformer().call_describe(store).await
-        }
-    };
     let limits = description::limits(limits);
     let place = Place { runtime, pool, tenant: &Arc::from(LOADING) };
     let state = State::new(pool, &limits, None, wasi.then(Occasion::of_describing));
-    bounded(place, &limits, state, run).await
+    bounded(place, &limits, state, Describe { code }).await
+}
+
+/// What is called in an instance made for it.
+trait Function: Sync {
+    type Answer: Send;
+
+    fn call(
+        &self,
+        store: &mut Store<State>,
+    ) -> impl Future<Output = wasmtime::Result<Self::Answer>> + Send;
+}
+
+struct Transform<'a> {
+    code: &'a Code,
+    event: guest::Event<'a>,
+    context: guest::Context<'a>,
+}
+
+impl Function for Transform<'_> {
+    type Answer = Answer;
+
+    async fn call(&self, store: &mut Store<State>) -> wasmtime::Result<Answer> {
+        let Self { code, event, context } = self;
+        match code {
+            Code::Direct(direct) => direct.transform(store, event, context).await,
+            Code::Component(component) => {
+                store.data_mut().on_fibre();
+                let instance = component.instantiate_async(&mut *store).await?;
+                let guest = instance.hookmill_plugin_transformer();
+                guest.call_transform(store, event.clone(), context.clone()).await
+            }
+        }
+    }
+}
+
+struct Describe<'a> {
+    code: &'a Code,
+}
+
+impl Function for Describe<'_> {
+    type Answer = guest::Description;
+
+    async fn call(&self, store: &mut Store<State>) -> wasmtime::Result<guest::Description> {
+        match self.code {
+            Code::Direct(direct) => direct.describe(store).await,
+            Code::Component(component) => {
+                store.data_mut().on_fibre();
+                let instance = component.instantiate_async(&mut *store).await?;
+                instance.hookmill_plugin_transformer().call_describe(store).await
+            }
+        }
+    }
 }
 
 /// Where and for whom a call runs.
@@ -98,12 +135,12 @@ struct Place<'a> {
 }
 
 /// Runs one call under its limits, once it is its turn.
-async fn bounded<T>(
+async fn bounded<F: Function>(
     place: Place<'_>,
     limits: &Limits,
     state: State,
-    run: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
-) -> Called<T> {
+    function: F,
+) -> Called<F::Answer> {
     let Place { runtime, pool, tenant } = place;
     let amount = Amount::one(limits.memory_bytes);
     // The slots of its own pool come first, so that none waits for them while it holds a turn.
@@ -114,13 +151,15 @@ async fn bounded<T>(
     };
     let _running = pool.running();
     let mut store = Store::new(pool.engine(), state);
-    store.limiter(|state| &mut state.memory);
-    store.set_hostcall_fuel(store.data().returnable());
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|mut context| Ok(context.data_mut().budget.tick()));
     let call = async {
-        store.data_mut().budget.begin();
-        run(&mut store).await
+        prepare(&mut store);
+        let result = function.call(&mut store).await;
+        let Some(anew) = store.data_mut().anew(pool, limits) else {
+            return result;
+        };
+        store = Store::new(pool.engine(), anew);
+        prepare(&mut store);
+        function.call(&mut store).await
     };
     let result = runtime.pace().run(tenant, call).await;
     store.data_mut().log_all_printed();
@@ -128,4 +167,13 @@ async fn bounded<T>(
     let result = result.map_err(failure);
     let usage = store.data().usage(limits);
     Called { result, log: store.into_data().log, usage }
+}
+
+/// Puts the limits into force; the call's time begins.
+fn prepare(store: &mut Store<State>) {
+    store.limiter(|state| &mut state.memory);
+    store.set_hostcall_fuel(store.data().returnable());
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut context| Ok(context.data_mut().budget.tick()));
+    store.data_mut().budget.begin();
 }

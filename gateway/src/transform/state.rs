@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Limits;
 use super::allowance::{HostCalls, Memory};
-use super::budget::Budget;
+use super::budget::{Budget, Stand};
 use super::contract::hookmill::plugin::log::{Host as LogHost, Level};
 use super::contract::hookmill::plugin::types::{HeaderChange, Host as TypesHost, Outgoing};
 use super::host::Session;
@@ -138,7 +138,27 @@ impl State {
 
     /// From here on the guest runs on a fibre of its own, which can yield.
     pub(super) fn on_fibre(&mut self) {
-        self.budget.on_fibre = true;
+        self.budget.stand = Stand::Fibre;
+    }
+
+    /// Whether the call may be tried without a fibre.
+    pub(super) fn may_be_brief(&self) -> bool {
+        self.budget.stand == Stand::Brief
+    }
+
+    /// Whether the call took longer than one may that is tried without a fibre.
+    pub(super) fn took_long(&self) -> bool {
+        self.budget.took_long()
+    }
+
+    /// The state of the same call, begun anew on a fibre, if it was stopped for that.
+    pub(super) fn anew(&mut self, pool: &Pool, limits: &Limits) -> Option<Self> {
+        if self.budget.stand != Stand::Long {
+            return None;
+        }
+        let mut state = Self::new(pool, limits, self.session.take(), None);
+        state.on_fibre();
+        Some(state)
     }
 
     /// What the gateway may spend on what the call returns, in bytes.

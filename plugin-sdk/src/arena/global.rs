@@ -17,6 +17,17 @@ use super::{Arena, Memory, PAGE, growth};
 #[unsafe(link_section = "hookmill:arena")]
 static MARK: [u8; 1] = *b"1";
 
+/// Where the gateway may put what a call begins with, instead of calling for a block. Its size is part of what the
+/// name stands for. To the arena it is a block that is not the last one: what is given back of it is lost.
+#[unsafe(export_name = "hookmill:inbox")]
+static INBOX: Inbox = Inbox(UnsafeCell::new([0; 16 << 10]));
+
+#[repr(C, align(8))]
+struct Inbox(UnsafeCell<[u8; 16 << 10]>);
+
+// SAFETY: this file is only compiled without the target feature `atomics`: there is one thread.
+unsafe impl Sync for Inbox {}
+
 #[global_allocator]
 static GLOBAL: Global =
     Global(UnsafeCell::new(State { arena: Arena::new(), memory: Linear { begun: false } }));

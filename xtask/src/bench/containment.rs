@@ -68,7 +68,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     build(options.release)?;
     build_load(options.release)?;
     report::heading(&format!(
-        "{} events/s of a healthy tenant for {} s, beside {}/s of a hostile one",
+        "{} events/s of a healthy tenant for {} s, beside {} deliveries/s of a hostile one",
         options.rate, options.seconds, options.hostile_rate
     ));
     let mut figures = vec![measure(&options, None)?];
@@ -151,7 +151,9 @@ impl Hostile {
             format!("[{}]", (0..BATCH).map(|_| event.as_str()).collect::<Vec<_>>().join(","));
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let pause = Duration::from_secs_f64(f64::from(BATCH) / rate as f64);
+        // All kinds make as many calls: what differs is what they do, not how much there is of it.
+        let calls = f64::from(BATCH) * kind.webhooks as f64;
+        let pause = Duration::from_secs_f64(calls / rate as f64);
         let producer = thread::spawn(move || {
             let mut accepted = 0;
             while !stopped.load(Ordering::Relaxed) {

@@ -27,7 +27,7 @@ enum Field<'a> {
 }
 
 /// What `transform` is called with.
-pub(super) struct Arguments<'a> {
+pub(in crate::transform) struct Arguments<'a> {
     /// In the contract's order.
     fields: [Field<'a>; FIELDS],
     /// Where the texts begin, and where they end, counted from the block's beginning.
@@ -38,7 +38,7 @@ pub(super) struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     /// # Errors
     /// When they are larger than a guest's memory can be.
-    pub(super) fn new(
+    pub(in crate::transform) fn new(
         event: &guest::Event<'a>,
         context: &guest::Context<'a>,
     ) -> wasmtime::Result<Self> {
