@@ -88,6 +88,8 @@ struct EventView<'a> {
     data: Option<&'a RawValue>,
     attributes: serde_json::Map<String, serde_json::Value>,
     ordering_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook_url: Option<&'a str>,
     deliveries: Vec<DeliveryView<'a>>,
 }
 
@@ -150,6 +152,7 @@ impl<'a> EventView<'a> {
                 .map(|(name, value)| (name.clone(), value.clone().into()))
                 .collect(),
             ordering_key: event.ordering_key.as_deref(),
+            webhook_url: event.webhook_url.as_ref().map(url::Url::as_str),
             deliveries: record
                 .deliveries
                 .iter()

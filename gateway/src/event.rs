@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use url::Url;
 use uuid::Uuid;
 
 /// One internal event of a tenant, immutable from the moment it is accepted.
@@ -26,6 +27,8 @@ pub struct Event {
     pub attributes: Vec<(String, String)>,
     /// Events of a tenant that share a key are meant to stay in order.
     pub ordering_key: Option<String>,
+    /// Where it is delivered beside the webhooks that match it, as its producer asked.
+    pub webhook_url: Option<Url>,
 }
 
 impl Event {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use serde::Serialize;
+use url::Url;
 
 use crate::access::authenticate;
 use crate::digest::Digest;
@@ -23,13 +24,16 @@ use crate::event::to_microsecond;
 use crate::pipeline::Pipeline;
 use crate::problem::Problem;
 use crate::record::{Accepted, AcceptedEvent, Idempotency};
-use crate::snapshot::Current;
+use crate::snapshot::{Current, Tenant};
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest idempotency key, in bytes.
 const MAX_KEY_LEN: usize = 256;
+
+/// The longest `webhook_url` of an event, in bytes.
+const MAX_URL_LEN: usize = 2_048;
 
 /// What is taken, and from where.
 #[derive(Debug, Clone)]
@@ -82,8 +86,14 @@ async fn accept(
     check_content_type(&parts.headers)?;
     let key = idempotency_key(&parts.headers)?;
     let body = read(body, ingest.config.max_body_bytes).await?;
-    let events =
-        body::parse(&body, &ingest.config, tenant.name(), to_microsecond(Timestamp::now()))?;
+    let events = {
+        let about = body::About {
+            config: &ingest.config,
+            tenant: tenant.name(),
+            destination: &|text| destination(text, &tenant, &ingest.pipeline),
+        };
+        body::parse(&body, &about, to_microsecond(Timestamp::now()))?
+    };
     let ids: Vec<_> = events.iter().map(|(event, _)| event.id.clone()).collect();
     let idempotency = key.map(|key| Idempotency { key, fingerprint: Digest::of(&body) });
     let accepted = ingest.pipeline.accept(tenant, events, idempotency).await.map_err(|error| {
@@ -104,6 +114,26 @@ async fn accept(
             )))
         }
     }
+}
+
+/// Reads where an event is to be delivered beside the webhooks that match it.
+fn destination(text: &str, tenant: &Tenant, pipeline: &Pipeline) -> Result<Url, String> {
+    if tenant.ad_hoc().is_none() {
+        return Err("is not taken for this tenant: its configuration needs the table `ad_hoc`, which says how \
+                    such events are signed and sent"
+            .to_owned());
+    }
+    if text.len() > MAX_URL_LEN {
+        return Err(format!("has {} bytes; at most {MAX_URL_LEN} are taken", text.len()));
+    }
+    let url = Url::parse(text).map_err(|error| {
+        format!("is not a URL ({error}); write it as in \"https://example.com/hook\"")
+    })?;
+    if url.fragment().is_some() {
+        return Err("has a fragment, which is never sent; leave out `#` and the rest".to_owned());
+    }
+    pipeline.check_url(&url)?;
+    Ok(url)
 }
 
 fn answer(events: Vec<AcceptedEvent>, repeated: bool) -> Response<Body> {

@@ -17,6 +17,7 @@ mod render;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use url::Url;
 
 use crate::deliver::Client;
 use crate::delivery::{Delivery, DeliveryId, Request};
@@ -171,8 +172,10 @@ impl Pipeline {
         joining: &mut Vec<Joining>,
     ) -> (Vec<NewDelivery>, Vec<Job>) {
         let mut jobs = Vec::new();
+        let ad_hoc = tenant.ad_hoc().filter(|_| event.webhook_url.is_some());
         let deliveries = tenant
             .route(&event.event_type)
+            .chain(ad_hoc)
             .map(|webhook| {
                 let id = DeliveryId::generate();
                 if let Err((hold, joins)) = self.0.breakers.admit(&webhook.id, Turn::Own) {
@@ -193,6 +196,14 @@ impl Pipeline {
             })
             .collect();
         (deliveries, jobs)
+    }
+
+    /// Checks a URL that an event is to be delivered to.
+    ///
+    /// # Errors
+    /// Why nothing may be sent there.
+    pub fn check_url(&self, url: &Url) -> Result<(), String> {
+        self.0.client.check_url(url)
     }
 
     /// Tries now what is held for a plugin of this name in a tenant's webhooks, and releases it if that

@@ -73,6 +73,7 @@ pub struct Tenant {
     name: Arc<str>,
     index: Index<usize>,
     webhooks: Vec<Arc<Webhook>>,
+    ad_hoc: Option<Arc<Webhook>>,
 }
 
 impl Tenant {
@@ -87,7 +88,13 @@ impl Tenant {
         self.index.find(event_type).into_iter().filter_map(|target| self.webhooks.get(target))
     }
 
-    /// All of its webhooks, in the order they were declared.
+    /// The webhook for events that say themselves where they go, if the tenant has one.
+    #[must_use]
+    pub fn ad_hoc(&self) -> Option<&Arc<Webhook>> {
+        self.ad_hoc.as_ref()
+    }
+
+    /// All of its webhooks, in the order they were declared; the one for ad-hoc destinations is the last.
     #[must_use]
     pub fn webhooks(&self) -> &[Arc<Webhook>] {
         &self.webhooks
@@ -290,24 +297,29 @@ fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
         links
     };
     let of_tenant = declare(None, &definition.plugins);
-    let mut index = Index::default();
-    let mut webhooks = Vec::with_capacity(definition.webhooks.len());
-    for webhook in definition.webhooks {
-        if webhook.active {
-            webhook.event_types.iter().for_each(|glob| index.insert(glob, webhooks.len()));
-        }
-        let own = declare(Some(&webhook.name), &webhook.plugins);
-        let chain = of_tenant.iter().cloned().chain(own).collect();
-        let id = Digest::of_parts(&[name.as_bytes(), webhook.name.as_bytes()]).short();
-        webhooks.push(Arc::new(Webhook {
+    let secrets = definition.secrets;
+    let mut webhook = |definition: WebhookDefinition| {
+        let own = declare(Some(&definition.name), &definition.plugins);
+        let id = Digest::of_parts(&[name.as_bytes(), definition.name.as_bytes()]).short();
+        Arc::new(Webhook {
             id: WebhookId(format!("wh_{id}").into()),
             tenant: Arc::clone(&name),
-            definition: webhook,
-            plugin_secrets: definition.secrets.clone(),
-            chain,
-        }));
+            definition,
+            plugin_secrets: secrets.clone(),
+            chain: of_tenant.iter().cloned().chain(own).collect(),
+        })
+    };
+    let mut index = Index::default();
+    let mut webhooks: Vec<Arc<Webhook>> =
+        definition.webhooks.into_iter().map(&mut webhook).collect();
+    for (place, webhook) in webhooks.iter().enumerate() {
+        if webhook.definition.active {
+            webhook.definition.event_types.iter().for_each(|glob| index.insert(glob, place));
+        }
     }
-    Tenant { name, index, webhooks }
+    let ad_hoc = definition.ad_hoc.map(webhook);
+    webhooks.extend(ad_hoc.clone());
+    Tenant { name, index, webhooks, ad_hoc }
 }
 
 /// The current snapshot. Cheap to clone; all clones see the same one.

@@ -81,6 +81,7 @@ pub(crate) fn event(data: &str) -> Event {
         data: Bytes::copy_from_slice(data.as_bytes()),
         attributes: vec![("source".to_owned(), "checkout, Zürich".to_owned())],
         ordering_key: None,
+        webhook_url: None,
     }
 }
 

@@ -132,6 +132,7 @@ async fn called(plugin: Plugin) -> Result<transform::Outcome, Box<transform::Fai
         data: r#"{"id":"ord_1042","items":[]}"#.into(),
         attributes: Vec::new(),
         ordering_key: None,
+        webhook_url: None,
     };
     let webhook = WebhookId("wh_it".into());
     let recipient = Recipient {

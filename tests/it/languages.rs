@@ -228,6 +228,7 @@ fn event(data: &str) -> Event {
         data: bytes::Bytes::copy_from_slice(data.as_bytes()),
         attributes: Vec::new(),
         ordering_key: None,
+        webhook_url: None,
     }
 }
 

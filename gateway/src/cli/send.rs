@@ -17,8 +17,8 @@ use super::terminal::{self, Paint};
 /// Send events to a gateway.
 ///
 /// FILE, or standard input, holds one event as a JSON object, or several in an array; an event has
-/// `type` and `data`, and may have `id`, `timestamp`, `attributes` and `ordering_key`. With --type, FILE
-/// holds the `data` alone, which is sent byte for byte.
+/// `type` and `data`, and may have `id`, `timestamp`, `attributes`, `ordering_key` and `webhook_url`. With
+/// --type, FILE holds the `data` alone, which is sent byte for byte.
 ///
 /// Prints the id of each accepted event. An event is accepted once it is durable; --wait tells what
 /// became of its deliveries too.

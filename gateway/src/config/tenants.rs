@@ -81,12 +81,18 @@ fn tenant(
     let webhooks = section.list("webhooks", "tables", |item| {
         item.section(|section| webhook(section, around, &mut webhook_names))?
     });
+    let ad_hoc = section.optional_section("ad_hoc", |section| WebhookDefinition {
+        name: WebhookDefinition::AD_HOC.to_owned(),
+        active: true,
+        ..settings(section, around)
+    });
     Some(TenantDefinition {
         name: name?,
         keys: api_keys?,
         plugins,
         secrets: secrets.into_iter().collect(),
         webhooks: webhooks.unwrap_or_default(),
+        ad_hoc,
     })
 }
 
@@ -141,6 +147,19 @@ fn webhook(
     let example = "\"https://example.com/hook\"";
     let url = section.required("url", example, parsed(|text| url(text, around.deliver)));
     let event_types = event_types(section);
+    let active = section.optional("active", flag);
+    let settings = settings(section, around);
+    Some(WebhookDefinition {
+        name: name?,
+        url: Some(url?.0),
+        event_types: event_types?,
+        active: active.unwrap_or(true),
+        ..settings
+    })
+}
+
+/// What a webhook and the ad-hoc webhook share: how requests are made, signed and sent.
+fn settings(section: &mut Section<'_>, around: &Surroundings<'_>) -> WebhookDefinition {
     let plugins = plugins(section);
     let secrets =
         section.list("secrets", "secrets", |item| secret(item, |text, _| Secret::parse(text)));
@@ -150,15 +169,14 @@ fn webhook(
     let retry = retry(section);
     let on_plugin_failure = section.optional("on_plugin_failure", choice(ON_PLUGIN_FAILURE));
     let concurrency = section.optional("concurrency", count(1..=MAX_CONCURRENCY));
-    let active = section.optional("active", flag);
     let metadata = section.map("metadata", str::to_owned, |key, item| {
         let (value, _) = item.read(text)?;
         Some((key.to_owned(), value))
     });
-    Some(WebhookDefinition {
-        name: name?,
-        url: url?.0,
-        event_types: event_types?,
+    WebhookDefinition {
+        name: String::new(),
+        url: None,
+        event_types: Vec::new(),
         plugins,
         secrets: secrets.unwrap_or_default(),
         headers,
@@ -167,9 +185,9 @@ fn webhook(
         retry,
         on_plugin_failure: on_plugin_failure.unwrap_or(OnPluginFailure::Retry),
         concurrency: concurrency.unwrap_or(around.pipeline.webhook_concurrency),
-        active: active.unwrap_or(true),
+        active: false,
         metadata,
-    })
+    }
 }
 
 fn url(text: &str, deliver: &deliver::Config) -> Result<Url, String> {

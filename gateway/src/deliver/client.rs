@@ -76,6 +76,14 @@ impl Client {
         Ok(Self { http, policy, max_response_bytes: config.max_response_bytes })
     }
 
+    /// Checks that requests may go to this URL, as far as it can be told without resolving its host.
+    ///
+    /// # Errors
+    /// Why they may not.
+    pub fn check_url(&self, url: &Url) -> Result<(), String> {
+        self.policy.check_url(url)
+    }
+
     /// Sends one request and reads the start of its response.
     pub async fn send(&self, outbound: Outbound) -> Exchange {
         let Outbound { method, url, headers, body, timeout } = outbound;

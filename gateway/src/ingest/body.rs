@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use url::Url;
 
 use super::Config;
 use crate::event::{Event, EventId, EventType, InvalidName, to_microsecond};
@@ -22,7 +23,8 @@ const MAX_ORDERING_KEY_LEN: usize = 256;
 const MAX_ERRORS: usize = 20;
 
 /// The fields of an event, for error messages.
-const FIELDS: [&str; 6] = ["type", "data", "id", "timestamp", "attributes", "ordering_key"];
+const FIELDS: [&str; 7] =
+    ["type", "data", "id", "timestamp", "attributes", "ordering_key", "webhook_url"];
 
 /// An event as a producer sends it.
 #[derive(Deserialize)]
@@ -36,6 +38,15 @@ struct Submitted<'a> {
     timestamp: Option<String>,
     attributes: Option<BTreeMap<String, String>>,
     ordering_key: Option<String>,
+    webhook_url: Option<String>,
+}
+
+/// What the events of a request are for.
+pub(super) struct About<'a> {
+    pub(super) config: &'a Config,
+    pub(super) tenant: &'a Arc<str>,
+    /// Reads the `webhook_url` of an event, or says why it cannot be taken.
+    pub(super) destination: &'a dyn Fn(&str) -> Result<Url, String>,
 }
 
 /// The events in a body, each with whether the producer chose its id.
@@ -44,10 +55,10 @@ struct Submitted<'a> {
 /// A problem that says all that is wrong.
 pub(super) fn parse(
     body: &Bytes,
-    config: &Config,
-    tenant: &Arc<str>,
+    about: &About<'_>,
     now: Timestamp,
 ) -> Result<Vec<(Event, bool)>, Problem> {
+    let config = about.config;
     let is_list = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     let parsed = if is_list {
         serde_json::from_slice::<Vec<Submitted<'_>>>(body)
@@ -75,7 +86,7 @@ pub(super) fn parse(
             false => body.slice_ref(submitted.data.get().as_bytes()),
         };
         let path = Path { index: is_list.then_some(index) };
-        events.extend(check(submitted, data, config, tenant, now, path, &mut errors));
+        events.extend(check(submitted, data, about, now, path, &mut errors));
     }
     if errors.is_empty() { Ok(events) } else { Err(invalid(errors)) }
 }
@@ -118,8 +129,7 @@ fn invalid(mut errors: Vec<FieldError>) -> Problem {
 fn check(
     submitted: Submitted<'_>,
     data: Bytes,
-    config: &Config,
-    tenant: &Arc<str>,
+    about: &About<'_>,
     now: Timestamp,
     path: Path,
     errors: &mut Vec<FieldError>,
@@ -138,8 +148,8 @@ fn check(
             parse_timestamp(&text).map_err(|why| errors.push(path.error("timestamp", why)))
         }
     };
-    if depth(&data) > config.max_depth {
-        let limit = config.max_depth;
+    if depth(&data) > about.config.max_depth {
+        let limit = about.config.max_depth;
         let why = format!("is nested deeper than {limit} levels (`ingest.max_depth`)");
         errors.push(path.error("data", why));
     }
@@ -151,11 +161,13 @@ fn check(
         let why = format!("must have 1 to {MAX_ORDERING_KEY_LEN} bytes; it has {}", key.len());
         errors.push(path.error("ordering_key", why));
     }
+    let webhook_url = submitted.webhook_url.map(|text| (about.destination)(&text)).transpose();
+    let webhook_url = webhook_url.map_err(|why| errors.push(path.error("webhook_url", why)));
     if errors.len() > before {
         return None;
     }
     let event = Event {
-        tenant: Arc::clone(tenant),
+        tenant: Arc::clone(about.tenant),
         id: id.ok()?,
         event_type: event_type.ok()?,
         timestamp: timestamp.ok()?,
@@ -163,6 +175,7 @@ fn check(
         data,
         attributes: attributes.into_iter().collect(),
         ordering_key: submitted.ordering_key,
+        webhook_url: webhook_url.ok()?,
     };
     Some((event, given_id))
 }
@@ -326,7 +339,9 @@ mod tests {
     fn parsed(body: &str) -> Result<Vec<(Event, bool)>, Problem> {
         let config = Config { max_events: 3, max_depth: 4, ..Config::default() };
         let now = Timestamp::from_second(1_700_000_000).unwrap();
-        parse(&Bytes::copy_from_slice(body.as_bytes()), &config, &"acme".into(), now)
+        let destination = |text: &str| Url::parse(text).map_err(|error| error.to_string());
+        let about = About { config: &config, tenant: &"acme".into(), destination: &destination };
+        parse(&Bytes::copy_from_slice(body.as_bytes()), &about, now)
     }
 
     fn errors(body: &str) -> Vec<(String, String)> {

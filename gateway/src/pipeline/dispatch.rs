@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
+use url::Url;
 
 use super::breaker::Turn;
 use super::breakers::Joining;
@@ -130,7 +131,12 @@ async fn attempt(
             }
         }
     };
-    let exchange = send(pipeline, webhook, event, delivery, &request, began.at).await;
+    let Some(url) = render::url(webhook, event, &request) else {
+        // Routing sends no event without a URL to the ad-hoc webhook.
+        let attempt = began.failed(Failure::new(FailureKind::Internal, "the event has no URL"));
+        return failed(delivery, &webhook.definition.retry, attempt, chain, None).into();
+    };
+    let exchange = send(pipeline, webhook, event, delivery, &request, url, began.at).await;
     let attempt = began.ended(exchange.status, exchange.failure, exchange.excerpt);
     if attempt.failure.is_none() {
         let next = Next::Delivered;
@@ -222,12 +228,13 @@ async fn send(
     event: &Event,
     delivery: &Delivery,
     request: &Request,
+    url: Url,
     at: Timestamp,
 ) -> Exchange {
     let message_id = event.id.of_part(delivery.part);
     let outbound = Outbound {
         method: request.method,
-        url: render::url(webhook, request),
+        url,
         headers: render::headers(webhook, request, &message_id, at.as_second()),
         body: request.body.clone(),
         timeout: webhook.definition.timeout,

@@ -427,6 +427,7 @@ mod tests {
             data: Bytes::new(),
             attributes: Vec::new(),
             ordering_key: None,
+            webhook_url: None,
         };
         let delivery = Delivery {
             id: DeliveryId::generate(),

@@ -39,9 +39,10 @@ pub(super) fn plain(event: &Event, form: BodyForm) -> Request {
     }
 }
 
-/// Where a request goes: the webhook's URL with the request's path suffix and query.
-pub(super) fn url(webhook: &Webhook, request: &Request) -> Url {
-    let mut url = webhook.definition.url.clone();
+/// Where a request goes: the webhook's URL, or the event's own, with the request's path suffix and query. None
+/// where neither is there.
+pub(super) fn url(webhook: &Webhook, event: &Event, request: &Request) -> Option<Url> {
+    let mut url = webhook.definition.url.clone().or_else(|| event.webhook_url.clone())?;
     if !request.path_suffix.is_empty() {
         let base = url.path().trim_end_matches('/');
         let path = format!("{base}/{}", request.path_suffix.trim_start_matches('/'));
@@ -50,7 +51,7 @@ pub(super) fn url(webhook: &Webhook, request: &Request) -> Url {
     if !request.query.is_empty() {
         url.query_pairs_mut().extend_pairs(&request.query);
     }
-    url
+    Some(url)
 }
 
 /// The headers of an attempt: the webhook's, the request's over them, and the signature's.
@@ -80,8 +81,11 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use jiff::Timestamp;
+
     use super::*;
     use crate::deliver::Schedule;
+    use crate::event::{EventId, EventType};
     use crate::snapshot::{
         OnPluginFailure, PluginSet, Snapshot, TenantDefinition, WebhookDefinition,
     };
@@ -90,7 +94,7 @@ mod tests {
     fn webhook(url: &str) -> Arc<Webhook> {
         let definition = WebhookDefinition {
             name: "it".to_owned(),
-            url: Url::parse(url).unwrap(),
+            url: Some(Url::parse(url).unwrap()),
             event_types: Vec::new(),
             plugins: Vec::new(),
             secrets: Vec::new(),
@@ -112,10 +116,25 @@ mod tests {
             plugins: Vec::new(),
             secrets: Secrets::default(),
             webhooks: vec![definition],
+            ad_hoc: None,
         };
         let id = crate::digest::Digest::of_parts(&[b"acme", b"it"]).short();
         let id = crate::delivery::WebhookId(format!("wh_{id}").into());
         Arc::clone(Snapshot::new(vec![tenant], PluginSet::default()).webhook(&id).unwrap())
+    }
+
+    fn event() -> Event {
+        Event {
+            tenant: "acme".into(),
+            id: EventId::generate(),
+            event_type: EventType::parse("a").unwrap(),
+            timestamp: Timestamp::UNIX_EPOCH,
+            accepted_at: Timestamp::UNIX_EPOCH,
+            data: Bytes::new(),
+            attributes: Vec::new(),
+            ordering_key: None,
+            webhook_url: Some(Url::parse("https://of-the-event.example/").unwrap()),
+        }
     }
 
     fn request(path_suffix: &str, query: &[(&str, &str)]) -> Request {
@@ -152,7 +171,8 @@ mod tests {
                 "https://a.example/hook/@evil.example",
             ),
         ] {
-            assert_eq!(url(&webhook(base), &request(suffix, query)).as_str(), expected);
+            let url = url(&webhook(base), &event(), &request(suffix, query));
+            assert_eq!(url.as_ref().map(Url::as_str), Some(expected));
         }
     }
 

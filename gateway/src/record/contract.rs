@@ -101,6 +101,7 @@ fn event(id: &str, data: &str) -> NewEvent {
             data: Bytes::copy_from_slice(data.as_bytes()),
             attributes: vec![("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1".to_owned())],
             ordering_key: Some("customer-7".to_owned()),
+            webhook_url: Some("https://example.com/of/this/event?a=b".parse().unwrap()),
         }),
         given_id: true,
         deliveries: vec![delivery("wh_a", Start::Due)],

@@ -25,6 +25,8 @@ pub struct TenantDefinition {
     pub secrets: Secrets,
     /// The webhooks.
     pub webhooks: Vec<WebhookDefinition>,
+    /// How events are delivered to a `webhook_url` of their own; none where that is not allowed.
+    pub ad_hoc: Option<WebhookDefinition>,
 }
 
 /// A webhook: where matching events go, in which form.
@@ -32,8 +34,8 @@ pub struct TenantDefinition {
 pub struct WebhookDefinition {
     /// Unique name in the tenant: `A-Z a-z 0-9 _ -`, at most 64 bytes.
     pub name: String,
-    /// Where requests go.
-    pub url: Url,
+    /// Where requests go; none for the ad-hoc webhook, where each event says it.
+    pub url: Option<Url>,
     /// Which events it gets: any of these.
     pub event_types: Vec<Glob>,
     /// The plugin chain, in order.
@@ -64,7 +66,7 @@ impl fmt::Debug for WebhookDefinition {
         let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("WebhookDefinition")
             .field("name", &self.name)
-            .field("host", &self.url.host_str())
+            .field("host", &self.url.as_ref().and_then(Url::host_str))
             .field("event_types", &self.event_types)
             .field("plugins", &self.plugins)
             .field("secrets", &self.secrets)
@@ -78,6 +80,11 @@ impl fmt::Debug for WebhookDefinition {
             .field("metadata", &self.metadata)
             .finish()
     }
+}
+
+impl WebhookDefinition {
+    /// The name of the ad-hoc webhook, which no other can have.
+    pub const AD_HOC: &str = "(ad hoc)";
 }
 
 /// A plugin in a chain.

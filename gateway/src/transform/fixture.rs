@@ -178,6 +178,7 @@ impl EventFields {
             data: Bytes::from(self.payload.get().to_owned()),
             attributes: self.attributes.into_iter().collect(),
             ordering_key: None,
+            webhook_url: None,
         })
     }
 }

@@ -228,6 +228,7 @@ impl Whole {
             data: Bytes::from(self.data.get().to_owned()),
             attributes: self.attributes.into_iter().collect(),
             ordering_key: self.ordering_key,
+            webhook_url: None,
         })
     }
 }

@@ -37,6 +37,10 @@ pub(super) struct EventArgs {
     /// Events with the same key are meant to stay in order.
     #[arg(long, value_name = "KEY", requires = "event_type")]
     ordering_key: Option<String>,
+
+    /// Where it is delivered beside the webhooks that match it.
+    #[arg(long, value_name = "URL", requires = "event_type")]
+    webhook_url: Option<String>,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -56,6 +60,8 @@ struct NewEvent<'a> {
     attributes: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ordering_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook_url: Option<&'a str>,
     data: &'a RawValue,
 }
 
@@ -82,6 +88,7 @@ impl EventArgs {
                 .map(|(name, value)| (name.as_str(), value.as_str()))
                 .collect(),
             ordering_key: self.ordering_key.as_deref(),
+            webhook_url: self.webhook_url.as_deref(),
             data: json,
         };
         serde_json::to_vec(&event).map_err(|error| error.to_string())
@@ -115,6 +122,7 @@ mod tests {
             attributes: Vec::new(),
             id: None,
             ordering_key: None,
+            webhook_url: None,
         }
     }
 
@@ -130,12 +138,14 @@ mod tests {
             attributes: vec![("region".to_owned(), "eu".to_owned())],
             id: Some("order-1".to_owned()),
             ordering_key: Some("ada".to_owned()),
+            webhook_url: Some("https://example.com/hook".to_owned()),
             ..args()
         };
         let body: serde_json::Value = serde_json::from_slice(&args.body().unwrap()).unwrap();
         assert_eq!(body["id"], "order-1");
         assert_eq!(body["attributes"]["region"], "eu");
         assert_eq!(body["ordering_key"], "ada");
+        assert_eq!(body["webhook_url"], "https://example.com/hook");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the writer does to a submission inside a transaction.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
+use url::Url;
 
 use super::super::{Accepted, AcceptedEvent, AcceptedStatus, Idempotency, NewEvent, Submission};
 use super::rows;
@@ -100,17 +101,21 @@ fn earlier_version(
     if !new.given_id {
         return Ok(None);
     }
-    let same = |event_type: &str, data: &[u8]| {
-        event_type == new.event.event_type.as_str() && data == new.event.data
+    let same = |event_type: &str, data: &[u8], url: Option<&str>| {
+        event_type == new.event.event_type.as_str()
+            && data == new.event.data
+            && url == new.event.webhook_url.as_ref().map(Url::as_str)
     };
     let mut earlier = events.iter().take(index).map(|other| &other.event);
     if let Some(other) = earlier.find(|other| other.id == new.event.id) {
-        return Ok(Some(same(other.event_type.as_str(), &other.data)));
+        let url = other.webhook_url.as_ref().map(Url::as_str);
+        return Ok(Some(same(other.event_type.as_str(), &other.data, url)));
     }
     connection
-        .prepare_cached("SELECT type, data FROM events WHERE tenant = ?1 AND id = ?2")?
+        .prepare_cached("SELECT type, data, webhook_url FROM events WHERE tenant = ?1 AND id = ?2")?
         .query_row(params![new.event.tenant, new.event.id.as_str()], |row| {
-            Ok(same(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_blob()?))
+            let url = row.get_ref(2)?.as_str_or_null()?;
+            Ok(same(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_blob()?, url))
         })
         .optional()
 }
@@ -122,8 +127,8 @@ fn insert_event(connection: &Connection, new: &NewEvent) -> rusqlite::Result<()>
     let seq = connection
         .prepare_cached(
             "INSERT INTO events
-                 (tenant, id, type, timestamp, accepted_at, ordering_key, attributes, data)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 (tenant, id, type, timestamp, accepted_at, ordering_key, attributes, data, webhook_url)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .insert(params![
             event.tenant,
@@ -134,6 +139,7 @@ fn insert_event(connection: &Connection, new: &NewEvent) -> rusqlite::Result<()>
             event.ordering_key,
             attributes,
             &event.data[..],
+            event.webhook_url.as_ref().map(Url::as_str),
         ])?;
     let due_at = rows::micros(event.accepted_at);
     new.deliveries

@@ -8,6 +8,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use url::Url;
 
 use crate::delivery::{
     Attempt, Delivery, DeliveryId, Failure, FailureKind, Method, Request, State, WebhookId,
@@ -39,7 +40,7 @@ pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> rusqlite::Result<T> 
 pub(super) fn event(connection: &Connection, seq: i64) -> rusqlite::Result<Event> {
     connection
         .prepare_cached(
-            "SELECT tenant, id, type, timestamp, accepted_at, ordering_key, attributes, data
+            "SELECT tenant, id, type, timestamp, accepted_at, ordering_key, attributes, data, webhook_url
              FROM events WHERE seq = ?1",
         )?
         .query_row([seq], event_of_row)
@@ -47,6 +48,7 @@ pub(super) fn event(connection: &Connection, seq: i64) -> rusqlite::Result<Event
 
 fn event_of_row(row: &Row<'_>) -> rusqlite::Result<Event> {
     let attributes: Option<String> = row.get(6)?;
+    let webhook_url: Option<String> = row.get(8)?;
     Ok(Event {
         tenant: row.get::<_, Arc<str>>(0)?,
         id: EventId::parse(row.get_ref(1)?.as_str()?).map_err(|error| unreadable(1, error))?,
@@ -57,6 +59,10 @@ fn event_of_row(row: &Row<'_>) -> rusqlite::Result<Event> {
         ordering_key: row.get(5)?,
         attributes: attributes.map_or(Ok(Vec::new()), |text| from_json(&text))?,
         data: Bytes::from(row.get::<_, Vec<u8>>(7)?),
+        webhook_url: webhook_url
+            .map(|text| Url::parse(&text))
+            .transpose()
+            .map_err(|error| unreadable(8, error))?,
     })
 }
 
