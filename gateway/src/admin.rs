@@ -126,6 +126,8 @@ struct AttemptView<'a> {
     status: Option<u16>,
     failure: Option<FailureView<'a>>,
     response_excerpt: &'a str,
+    /// How long the receiver asked to wait, where it did.
+    retry_after_ms: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -193,6 +195,7 @@ impl<'a> AttemptView<'a> {
                 message: &failure.message,
             }),
             response_excerpt: &attempt.excerpt,
+            retry_after_ms: attempt.retry_after.map(|wait| 1e3 * wait.as_secs_f64()),
         }
     }
 }

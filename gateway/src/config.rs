@@ -224,6 +224,9 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
         max_response_bytes: section
             .optional("max_response_bytes", size(1..=16 * MIB))
             .unwrap_or(default.max_response_bytes),
+        max_retry_after: section
+            .optional("max_retry_after", duration(Duration::ZERO..=30 * DAY))
+            .unwrap_or(default.max_retry_after),
         addresses: deliver::AddressPolicy {
             allow_http: section.optional("allow_http", flag).unwrap_or(false),
             allow_networks: networks.unwrap_or_default(),

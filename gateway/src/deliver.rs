@@ -3,13 +3,16 @@
 mod address;
 mod client;
 mod fetch;
+mod redact;
 mod retry;
+mod retry_after;
 
 use std::time::Duration;
 
 pub use self::address::Policy as AddressPolicy;
 pub use self::client::{Client, Exchange, Outbound};
 pub use self::fetch::{Fetch, FetchFailure, Fetched};
+pub use self::redact::Credentials;
 pub use self::retry::Schedule;
 
 /// How requests are sent.
@@ -21,6 +24,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// The response bytes that are kept in the record; no more than this is read.
     pub max_response_bytes: usize,
+    /// The longest wait that a receiver can ask for by `Retry-After`.
+    pub max_retry_after: Duration,
     /// Where requests may go.
     pub addresses: AddressPolicy,
 }
@@ -31,6 +36,7 @@ impl Default for Config {
             timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(5),
             max_response_bytes: 4 << 10,
+            max_retry_after: Duration::from_secs(24 * 60 * 60),
             addresses: AddressPolicy::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -227,8 +228,10 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// Why it failed; absent on success.
     pub failure: Option<Failure>,
-    /// The start of the response's body, bounded, invalid UTF-8 replaced.
+    /// The start of the response's body, bounded, without credentials and control characters.
     pub excerpt: String,
+    /// How long the receiver asked to wait before the next attempt, if it did, as far as that is granted.
+    pub retry_after: Option<Duration>,
 }
 
 /// A typed failure of an attempt, with its message.
@@ -301,15 +304,17 @@ macro_rules! failure_kinds {
 
 failure_kinds! {
     /// The receiver's name could not be resolved.
-    Dns = "dns", Receiver;
+    Dns = "dns", Network;
     /// No connection to the receiver could be made, or it broke.
-    Connect = "connect", Receiver;
+    Connect = "connect", Network;
     /// The TLS handshake failed.
     Tls = "tls", Receiver;
     /// The exchange took longer than the webhook allows.
     Timeout = "timeout", Receiver;
     /// The receiver answered with a status that is not a success.
     Status = "status", Receiver;
+    /// The receiver answered 410: it asks that nothing be sent to it any more.
+    Gone = "gone", Receiver;
     /// The receiver's answer is not HTTP.
     Protocol = "protocol", Receiver;
     /// The webhook's URL leads to an address that deliveries may not go to.
@@ -348,7 +353,7 @@ impl FailureKind {
     /// Whether trying again is pointless: the delivery is dead at once.
     #[must_use]
     pub fn is_permanent(self) -> bool {
-        self == Self::PluginInvalid
+        matches!(self, Self::PluginInvalid | Self::Gone)
     }
 
     /// Whether a plugin failed in running, so that other events would fail in it too. An event that can
@@ -362,8 +367,10 @@ impl FailureKind {
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The receiver's, or that of the network on the way to it.
+    /// The receiver's.
     Receiver,
+    /// That of the network on the way to it, or of what should listen at its end.
+    Network,
     /// The plugin's.
     Plugin,
     /// That of whoever configured the webhook.
@@ -378,6 +385,7 @@ impl Fault {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Receiver => "receiver",
+            Self::Network => "network",
             Self::Plugin => "plugin",
             Self::Configuration => "configuration",
             Self::Gateway => "gateway",

@@ -14,6 +14,8 @@ mod languages;
 mod ingest;
 /// What receivers get, and what follows when they fail.
 mod delivery;
+/// What receivers answer, what follows from it, and what goes on record.
+mod answers;
 /// Receivers that do not speak HTTP as they should.
 mod hostile;
 /// Plugins that misbehave: the typed failure, and that nothing is sent.

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use reqwest::RequestBuilder;
@@ -13,6 +13,7 @@ use url::Url;
 
 use super::Config;
 use super::address::{Policy, refusal};
+use super::retry_after;
 use crate::delivery::{Failure, FailureKind, Method};
 
 /// Sends requests. Cheap to clone; connections are shared and kept alive.
@@ -20,7 +21,8 @@ use crate::delivery::{Failure, FailureKind, Method};
 pub struct Client {
     pub(super) http: reqwest::Client,
     pub(super) policy: Arc<Policy>,
-    max_response_bytes: usize,
+    pub(super) max_response_bytes: usize,
+    max_retry_after: Duration,
 }
 
 /// A request, complete but for what HTTP itself adds.
@@ -49,6 +51,16 @@ pub struct Exchange {
     pub failure: Option<Failure>,
     /// The start of the response's body, bounded; invalid UTF-8 is replaced.
     pub excerpt: String,
+    /// How long the receiver of a failed request asked to wait before the next one, bounded.
+    pub retry_after: Option<Duration>,
+}
+
+/// What has arrived of a response.
+#[derive(Debug, Default)]
+struct Answer {
+    status: Option<u16>,
+    retry_after: Option<Duration>,
+    excerpt: Vec<u8>,
 }
 
 impl Client {
@@ -73,7 +85,12 @@ impl Client {
         // Building fails where the system has no certificates at all.
         let http =
             builder().build().or_else(|_| builder().tls_certs_only(bundled_roots()).build())?;
-        Ok(Self { http, policy, max_response_bytes: config.max_response_bytes })
+        Ok(Self {
+            http,
+            policy,
+            max_response_bytes: config.max_response_bytes,
+            max_retry_after: config.max_retry_after,
+        })
     }
 
     /// Sends one request and reads the start of its response.
@@ -106,33 +123,34 @@ impl Client {
         timeout: Duration,
     ) -> Exchange {
         let started = Instant::now();
-        let mut status = None;
-        let mut excerpt = Vec::new();
-        let answer = self.answer(url, request, headers, &mut status, &mut excerpt);
-        let failure = match tokio::time::timeout(timeout, answer).await {
-            Ok(Ok(())) => failure_of_status(status),
+        let mut answer = Answer::default();
+        let answering = self.answer(url, request, headers, &mut answer);
+        let failure = match tokio::time::timeout(timeout, answering).await {
+            Ok(Ok(())) => None,
             Ok(Err(failure)) => Some(failure),
             Err(_) => Some(Failure::new(
                 FailureKind::Timeout,
                 format!("no complete answer within {timeout:?}"),
             )),
         };
+        // A status that refuses has said all, whatever becomes of its body.
+        let failure = answer.status.and_then(failure_of_status).or(failure);
         Exchange {
             duration: started.elapsed(),
-            status,
+            status: answer.status,
+            retry_after: answer.retry_after.filter(|_| failure.is_some()),
             failure,
-            excerpt: String::from_utf8_lossy(&excerpt).into_owned(),
+            excerpt: String::from_utf8_lossy(&answer.excerpt).into_owned(),
         }
     }
 
-    /// Leaves what has arrived in `status` and `excerpt`, even when it fails or is given up.
+    /// Leaves what has arrived in `answer`, even when it fails or is given up.
     async fn answer(
         &self,
         url: &Url,
         request: RequestBuilder,
         headers: &[(String, String)],
-        status: &mut Option<u16>,
-        excerpt: &mut Vec<u8>,
+        answer: &mut Answer,
     ) -> Result<(), Failure> {
         self.policy
             .check_url(url)
@@ -140,11 +158,16 @@ impl Client {
         let request =
             headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         let mut response = request.send().await.map_err(|error| classify(&error))?;
-        *status = Some(response.status().as_u16());
+        answer.status = Some(response.status().as_u16());
+        answer.retry_after = response
+            .headers()
+            .get(reqwest::header::RETRY_AFTER)
+            .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()))
+            .map(|wait| wait.min(self.max_retry_after));
         // Reading to the end lets the connection be used again; past the cap it is closed instead.
         while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
-            let room = self.max_response_bytes.saturating_sub(excerpt.len());
-            excerpt.extend(chunk.iter().take(room));
+            let room = self.max_response_bytes.saturating_sub(answer.excerpt.len());
+            answer.excerpt.extend(chunk.iter().take(room));
             if chunk.len() > room {
                 break;
             }
@@ -153,15 +176,13 @@ impl Client {
     }
 }
 
-fn failure_of_status(status: Option<u16>) -> Option<Failure> {
+fn failure_of_status(status: u16) -> Option<Failure> {
+    let failed = |kind, rest: &str| Some(Failure::new(kind, format!("answered {status}{rest}")));
     match status {
-        Some(200..=299) => None,
-        Some(status @ 300..=399) => Some(Failure::new(
-            FailureKind::Status,
-            format!("answered {status}; redirects are not followed"),
-        )),
-        Some(status) => Some(Failure::new(FailureKind::Status, format!("answered {status}"))),
-        None => Some(Failure::new(FailureKind::Protocol, "no status")),
+        200..=299 => None,
+        300..=399 => failed(FailureKind::Status, "; redirects are not followed"),
+        410 => failed(FailureKind::Gone, "; the receiver asked to stop, so it is not tried again"),
+        _ => failed(FailureKind::Status, ""),
     }
 }
 

@@ -78,12 +78,24 @@ impl Began {
 
     /// An attempt that got no answer.
     pub(super) fn failed(self, failure: Failure) -> Attempt {
-        self.ended(None, Some(failure), String::new())
+        Attempt {
+            started_at: self.at,
+            duration_us: self.elapsed_us(),
+            status: None,
+            failure: Some(failure),
+            excerpt: String::new(),
+            retry_after: None,
+        }
     }
 
-    fn ended(self, status: Option<u16>, failure: Option<Failure>, excerpt: String) -> Attempt {
-        let duration_us = u64::try_from(self.instant.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Attempt { started_at: self.at, duration_us, status, failure, excerpt }
+    fn ended(self, exchange: Exchange) -> Attempt {
+        let Exchange { status, failure, excerpt, retry_after, .. } = exchange;
+        let duration_us = self.elapsed_us();
+        Attempt { started_at: self.at, duration_us, status, failure, excerpt, retry_after }
+    }
+
+    fn elapsed_us(self) -> u64 {
+        u64::try_from(self.instant.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -131,7 +143,7 @@ async fn attempt(
         }
     };
     let exchange = send(pipeline, webhook, event, delivery, &request, began.at).await;
-    let attempt = began.ended(exchange.status, exchange.failure, exchange.excerpt);
+    let attempt = began.ended(exchange);
     if attempt.failure.is_none() {
         let next = Next::Delivered;
         return Update { delivery: delivery.id, attempt: Some(attempt), chain, next }.into();
@@ -232,7 +244,9 @@ async fn send(
         body: request.body.clone(),
         timeout: webhook.definition.timeout,
     };
-    pipeline.0.client.send(outbound).await
+    let client = &pipeline.0.client;
+    let exchange = client.send(outbound).await;
+    client.for_record(exchange, || render::credentials(webhook, request))
 }
 
 /// What follows a failed attempt: another one when the schedule has one left, `keep` being the request to
@@ -249,6 +263,8 @@ pub(super) fn failed(
         true => None,
         false => schedule.delay_after(delivery.attempts.saturating_add(1), jitter(delivery.id)),
     };
+    // The receiver can ask for a longer wait, never for a shorter one, and never for another attempt.
+    let delay = delay.map(|delay| delay.max(attempt.retry_after.unwrap_or_default()));
     let at = delay.and_then(|delay| Timestamp::now().checked_add(delay).ok());
     let next = at.map_or(Next::Dead, |at| Next::Retry { at, request: keep });
     Update { delivery: delivery.id, attempt: Some(attempt), chain, next }
@@ -291,22 +307,23 @@ fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, ended: &Ended) 
         None => id.to_string(),
     };
     let failure = update.attempt.as_ref().and_then(|attempt| attempt.failure.as_ref());
+    let fault = failure.map(|failure| failure.kind.fault().as_str());
     match (&update.next, failure) {
         (Next::Retry { at, .. }, Some(failure)) => {
             let webhook = name();
-            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, retry_at = %at, "attempt failed");
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, fault, retry_at = %at, "attempt failed");
         }
         (Next::Held(_), Some(failure)) => {
             let webhook = name();
-            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, "attempt failed; the delivery is held");
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, fault, "attempt failed; the delivery is held");
         }
         (Next::Dropped(_), Some(failure)) => {
             let webhook = name();
-            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, "attempt failed; the delivery is dropped, as the webhook says");
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, fault, "attempt failed; the delivery is dropped, as the webhook says");
         }
         (Next::Dead, Some(failure)) => {
             let webhook = name();
-            tracing::error!(tenant, webhook, plugin, %event, %delivery, %failure, "delivery is dead");
+            tracing::error!(tenant, webhook, plugin, %event, %delivery, %failure, fault, "delivery is dead");
         }
         (Next::Held(_), None) => {
             tracing::debug!(tenant, webhook = %id, %event, %delivery, "held");

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use url::Url;
 
+use crate::deliver::Credentials;
 use crate::delivery::Request;
 use crate::event::Event;
 use crate::sign;
@@ -73,6 +74,33 @@ pub(super) fn headers(
     let signature = sign::signature(&definition.secrets, message_id, timestamp, &request.body);
     headers.extend(signature.map(|value| (sign::SIGNATURE_HEADER.to_owned(), value)));
     headers
+}
+
+/// The shortest part of a URL that is taken for a credential, in bytes: some receivers know their callers by
+/// nothing else.
+const MIN_TOKEN: usize = 16;
+
+/// What requests to the webhook carry that must not go on record.
+pub(super) fn credentials(webhook: &Webhook, request: &Request) -> Credentials {
+    let definition = &webhook.definition;
+    let mut credentials = Credentials::default();
+    let of_plugins = request.headers.iter().filter(|(name, _)| name == "authorization");
+    for (name, value) in definition.headers.iter().chain(of_plugins) {
+        credentials.add(format!("header {name}"), value);
+        // What follows a scheme, such as `Bearer`, is what has to be kept.
+        if let Some((_, value)) = value.split_once(' ') {
+            credentials.add(format!("header {name}"), value);
+        }
+    }
+    for (name, value) in webhook.plugin_secrets.pairs() {
+        credentials.add(format!("secret {name}"), value);
+    }
+    let parameters = definition.url.query().into_iter().flat_map(|query| query.split(['&', '=']));
+    let segments = definition.url.path().split('/');
+    for part in segments.chain(parameters).filter(|part| part.len() >= MIN_TOKEN) {
+        credentials.add("part of the URL", part);
+    }
+    credentials
 }
 
 #[cfg(test)]

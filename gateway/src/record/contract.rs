@@ -1,6 +1,7 @@
 //! What every store has to do, as tests that run against each of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -156,6 +157,7 @@ fn failed(second: i64, kind: FailureKind) -> Option<Attempt> {
         status: Some(500),
         failure: Some(Failure::new(kind, "answered 500")),
         excerpt: "oops".to_owned(),
+        retry_after: Some(Duration::from_secs(7)),
     })
 }
 
@@ -351,6 +353,7 @@ async fn a_retry_keeps_its_request_and_its_attempts(fixture: impl Fixture) {
     let first = &delivery.attempts[0];
     assert_eq!((first.started_at, first.duration_us), (at(0), 1_500));
     assert_eq!((first.status, first.excerpt.as_str()), (Some(500), "oops"));
+    assert_eq!(first.retry_after, Some(Duration::from_secs(7)));
 }
 
 async fn a_split_makes_deliveries_of_their_own(fixture: impl Fixture) {

@@ -1,6 +1,7 @@
 //! Between rows and values.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -22,6 +23,11 @@ pub(super) fn micros(timestamp: Timestamp) -> i64 {
 /// The time that `micros` gave.
 pub(super) fn timestamp(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+}
+
+/// A length of time as it is stored: microseconds.
+pub(super) fn span(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A list as it is stored.
@@ -107,7 +113,7 @@ pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
     State::parse(name).ok_or_else(|| unknown(column, "state", name))
 }
 
-/// An attempt from `started_at, duration_us, status, failure, message, excerpt`.
+/// An attempt from `started_at, duration_us, status, failure, message, excerpt, retry_after_us`.
 pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     let failure = match row.get_ref(3)?.as_str_or_null()? {
         None => None,
@@ -119,6 +125,9 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         status: row.get(2)?,
         failure,
         excerpt: row.get(5)?,
+        retry_after: row
+            .get::<_, Option<i64>>(6)?
+            .map(|it| Duration::from_micros(it.unsigned_abs())),
     })
 }
 
