@@ -113,7 +113,8 @@ async fn retry_after_adds_no_attempt_and_its_cap_can_be_set() {
     let deliveries = gateway.settled(&id).await;
     let attempts = deliveries[0]["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 2, "{attempts:?}");
-    let started = |n: usize| attempts[n]["started_at"].as_str().unwrap().parse::<Timestamp>().unwrap();
+    let started =
+        |n: usize| attempts[n]["started_at"].as_str().unwrap().parse::<Timestamp>().unwrap();
     assert!(started(1).duration_since(started(0)) >= SignedDuration::from_millis(50));
     assert_eq!(attempts[0]["retry_after_ms"], 50.0);
 }

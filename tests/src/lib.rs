@@ -20,6 +20,7 @@ mod files;
 mod gateway;
 pub mod guest;
 mod receiver;
+pub mod tls;
 mod webhook;
 
 pub use files::{Plugins, described, slow_to_compile, stamped, wasm, workspace};

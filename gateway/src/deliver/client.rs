@@ -198,12 +198,17 @@ pub(super) fn classify(error: &reqwest::Error) -> Failure {
         FailureKind::Tls
     } else if error.is_timeout() {
         FailureKind::Timeout
-    } else if error.is_connect() || find_source::<std::io::Error>(error).is_some() {
+    } else if error.is_connect() || find_source(error).is_some_and(is_broken) {
         FailureKind::Connect
     } else {
         FailureKind::Protocol
     };
     Failure::new(kind, message)
+}
+
+/// Whether the connection broke, rather than being closed before the answer was complete.
+fn is_broken(error: &std::io::Error) -> bool {
+    error.kind() != std::io::ErrorKind::UnexpectedEof
 }
 
 fn find_source<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
