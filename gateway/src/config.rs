@@ -14,6 +14,8 @@
 //!   so `HOOKMILL_TENANTS` can hold the whole list. A plugin's `config` is one value.
 //! - **Problems** are reported all at once, each with its line or its variable.
 
+mod auth;
+mod connection;
 mod environment;
 mod errors;
 mod grants;

@@ -1,17 +1,25 @@
 //! The deliver stage: one HTTP exchange with a receiver, bounded in every direction.
 
 mod address;
+mod auth;
+mod classify;
 mod client;
+mod connection;
 mod fetch;
+mod oauth2;
 mod redact;
+mod resolve;
 mod retry;
 mod retry_after;
 
 use std::time::Duration;
 
 pub use self::address::Policy as AddressPolicy;
+pub use self::auth::Auth;
 pub use self::client::{Client, Exchange, Outbound};
+pub use self::connection::{Connection, Identity, Proxy, Roots};
 pub use self::fetch::{Fetch, FetchFailure, Fetched};
+pub use self::oauth2::{TokenConfig, TokenSource};
 pub use self::redact::Credentials;
 pub use self::retry::Schedule;
 

@@ -309,6 +309,10 @@ failure_kinds! {
     Connect = "connect", Network;
     /// The TLS handshake failed.
     Tls = "tls", Receiver;
+    /// The proxy could not be reached, refused, or did not do its part.
+    Proxy = "proxy", Proxy;
+    /// The receiver's authorization server gave no token.
+    Auth = "auth", Receiver;
     /// The exchange took longer than the webhook allows.
     Timeout = "timeout", Receiver;
     /// The receiver answered with a status that is not a success.
@@ -371,6 +375,8 @@ pub enum Fault {
     Receiver,
     /// That of the network on the way to it, or of what should listen at its end.
     Network,
+    /// That of the proxy that requests go through.
+    Proxy,
     /// The plugin's.
     Plugin,
     /// That of whoever configured the webhook.
@@ -386,6 +392,7 @@ impl Fault {
         match self {
             Self::Receiver => "receiver",
             Self::Network => "network",
+            Self::Proxy => "proxy",
             Self::Plugin => "plugin",
             Self::Configuration => "configuration",
             Self::Gateway => "gateway",

@@ -19,6 +19,7 @@
 mod files;
 mod gateway;
 pub mod guest;
+pub mod proxy;
 mod receiver;
 pub mod tls;
 mod webhook;

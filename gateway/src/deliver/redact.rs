@@ -88,10 +88,10 @@ impl Client {
             return exchange;
         }
         let credentials = credentials();
-        let cut_off = excerpt.len() >= self.max_response_bytes;
+        let cut_off = excerpt.len() >= self.config.max_response_bytes;
         *excerpt = harmless(credentials.redact(std::mem::take(excerpt), cut_off));
         // The names may be longer than the values.
-        excerpt.truncate(excerpt.floor_char_boundary(self.max_response_bytes));
+        excerpt.truncate(excerpt.floor_char_boundary(self.config.max_response_bytes));
         if let Some(failure) = failure {
             failure.message = credentials.redact(std::mem::take(&mut failure.message), false);
         }

@@ -243,6 +243,8 @@ async fn send(
         headers: render::headers(webhook, request, &message_id, at.as_second()),
         body: request.body.clone(),
         timeout: webhook.definition.timeout,
+        auth: webhook.definition.auth.clone(),
+        connection: webhook.definition.connection.clone(),
     };
     let client = &pipeline.0.client;
     let exchange = client.send(outbound).await;

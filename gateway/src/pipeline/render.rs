@@ -92,6 +92,9 @@ pub(super) fn credentials(webhook: &Webhook, request: &Request) -> Credentials {
             credentials.add(format!("header {name}"), value);
         }
     }
+    if let Some(connection) = &definition.connection {
+        connection.credentials(&mut credentials);
+    }
     for (name, value) in webhook.plugin_secrets.pairs() {
         credentials.add(format!("secret {name}"), value);
     }
@@ -126,6 +129,8 @@ mod tests {
                 ("authorization".to_owned(), "Bearer abc".to_owned()),
                 ("x-team".to_owned(), "blue".to_owned()),
             ],
+            auth: None,
+            connection: None,
             body: BodyForm::Envelope,
             timeout: Duration::from_secs(1),
             retry: Schedule::default(),
