@@ -11,6 +11,7 @@ mod redact;
 mod resolve;
 mod retry;
 mod retry_after;
+mod timing;
 
 use std::time::Duration;
 

@@ -1,59 +1,15 @@
 //! A delivery: what one webhook is owed of one event, what became of it, and how it can fail.
 
+mod id;
+
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use uuid::Uuid;
 
-/// The id of a delivery, shown as `dlv_` and a UUIDv7 in 32 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DeliveryId(Uuid);
-
-impl DeliveryId {
-    /// A new id, later than all earlier ones of this process.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    /// Reads an id as it is shown.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("dlv_").filter(|digits| digits.len() == 32)?;
-        Uuid::try_parse(digits).ok().map(Self)
-    }
-
-    /// The id as it is stored.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
-    /// The id that `as_bytes` gave.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-}
-
-impl fmt::Display for DeliveryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "dlv_{}", self.0.simple())
-    }
-}
-
-/// The id of a webhook, `wh_` and 32 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WebhookId(pub Arc<str>);
-
-impl fmt::Display for WebhookId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use self::id::{DeliveryId, WebhookId};
 
 /// What one webhook is owed of one event.
 #[derive(Debug, Clone)]
@@ -232,6 +188,20 @@ pub struct Attempt {
     pub excerpt: String,
     /// How long the receiver asked to wait before the next attempt, if it did, as far as that is granted.
     pub retry_after: Option<Duration>,
+    /// How long its phases took.
+    pub timings: Timings,
+}
+
+/// How long the phases of an exchange took, as far as it got. Without a connection of its own, because one was
+/// kept open or the proxy has it, there is nothing to measure of the first two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Resolving the name.
+    pub dns: Option<Duration>,
+    /// Connecting, with the TLS handshake, and that of a proxy.
+    pub connect: Option<Duration>,
+    /// From then on until the response's head was there.
+    pub first_byte: Option<Duration>,
 }
 
 /// A typed failure of an attempt, with its message.

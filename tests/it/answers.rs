@@ -1,5 +1,7 @@
 //! What receivers answer, and what follows from it: the status table, `Retry-After`, and what goes on record.
 
+use std::time::Duration;
+
 use hookmill_tests::{Gateway, Received, Receiver, Reply, Running, Webhook, eventually};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -151,6 +153,58 @@ async fn what_a_receiver_repeats_of_a_request_goes_on_record_without_credentials
     let database = std::fs::read(gateway.folder().join("data/hookmill.db-wal")).unwrap();
     let written = database.windows(12).any(|bytes| bytes == b"s3cr3t-t0ken");
     assert!(!written, "the store holds the credential");
+}
+
+#[tokio::test]
+async fn attempts_say_how_long_their_phases_took() {
+    let delay = Duration::from_millis(100);
+    let receiver = Receiver::answering(move |_, _| Reply::after(delay)).await;
+    // A name, so that there is something to resolve.
+    let url = receiver.url("/").replace("127.0.0.1", "localhost");
+    let gateway = Gateway::new().webhook(Webhook::new("named", &url)).start().await;
+    let timings = async |n: u32| {
+        let id = gateway.send("a", json!(n)).await;
+        gateway.settled(&id).await[0]["attempts"][0]["timings"].clone()
+    };
+    let first = timings(1).await;
+    let [dns, connect, first_byte, total] = ["dns_ms", "connect_ms", "first_byte_ms", "total_ms"]
+        .map(|phase| first[phase].as_f64().unwrap_or_else(|| panic!("{phase} in {first}")));
+    assert!(first_byte >= 100.0 && dns + connect + first_byte <= total, "{first}");
+    // The connection is kept open.
+    let second = timings(2).await;
+    assert_eq!(
+        (&second["dns_ms"], &second["connect_ms"]),
+        (&Value::Null, &Value::Null),
+        "{second}"
+    );
+    assert!(second["first_byte_ms"].as_f64().unwrap() >= 100.0, "{second}");
+}
+
+#[tokio::test]
+async fn timings_belong_to_the_attempt_that_they_were_measured_for() {
+    let slow = Receiver::answering(|_, _| Reply::after(Duration::from_millis(300))).await;
+    let quick = Receiver::start().await;
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let absent = Webhook::new("absent", &format!("http://{nobody}/")).set("retry", &json!([]));
+    let gateway = Gateway::new()
+        .webhook(slow.webhook("slow"))
+        .webhook(quick.webhook("quick"))
+        .webhook(absent)
+        .start()
+        .await;
+    let id = gateway.send("a", json!(1)).await;
+    for delivery in gateway.settled(&id).await {
+        let timings = &delivery["attempts"][0]["timings"];
+        let name = delivery["webhook"]["name"].as_str().unwrap();
+        let first_byte = timings["first_byte_ms"].as_f64();
+        assert_eq!(timings["dns_ms"], Value::Null, "{name}: the address is literal: {timings}");
+        assert!(timings["connect_ms"].is_f64(), "{name}: {timings}");
+        assert_eq!(first_byte.is_some(), name != "absent", "{name}: {timings}");
+        assert!(name != "slow" || first_byte >= Some(300.0), "{name}: {timings}");
+    }
 }
 
 /// The event's deliveries once each has failed once and waits for its next attempt.

@@ -197,6 +197,43 @@ async fn a_connection_that_falls_silent_is_given_up_and_the_next_request_makes_a
 }
 
 #[tokio::test]
+async fn a_receiver_that_goes_away_in_http2_fails_the_attempt() {
+    let authority = Authority::new();
+    let acceptor = authority.issue().acceptor(None, &["h2"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut stream = acceptor.accept(stream).await?;
+                // The client's preface, then empty settings, and GOAWAY for all streams, without an error.
+                stream.read_exact(&mut [0; 24]).await?;
+                stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
+                stream.write_all(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await?;
+                stream.flush().await?;
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+            });
+        }
+    });
+    let gateway = Gateway::new();
+    std::fs::write(gateway.folder().join("ca.pem"), authority.pem()).unwrap();
+    let webhook = Webhook::new("leaving", &format!("https://localhost:{port}/"))
+        .set("tls", &json!({ "ca_file": "ca.pem" }))
+        .set("timeout", &json!("20s"))
+        .set("retry", &json!([]));
+    let gateway = gateway.webhook(webhook).start().await;
+    let id = gateway.send("a", json!(1)).await;
+    let deliveries = gateway.settled(&id).await;
+    let failure = &deliveries[0]["attempts"][0]["failure"];
+    assert_eq!(failure["kind"], "protocol", "{}", deliveries[0]);
+    assert!(accepted.load(Ordering::Relaxed) <= 5, "bounded tries within an attempt");
+}
+
+#[tokio::test]
 async fn certificates_that_nobody_vouches_for_or_that_expired_are_failures_of_tls() {
     let receiver = Receiver::start().await;
     let authority = Authority::new();

@@ -16,7 +16,8 @@ use super::connection::{Connection, Proxy};
 use super::redact::Credentials;
 use super::resolve::{VettedResolver, vetted};
 use super::retry_after;
-use crate::delivery::{Failure, FailureKind, Method};
+use super::timing::{MeasureConnecting, Phases};
+use crate::delivery::{Failure, FailureKind, Method, Timings};
 
 /// Sends requests. Cheap to clone; connections are shared and kept alive.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub struct Exchange {
     pub excerpt: String,
     /// How long the receiver of a failed request asked to wait before the next one, bounded.
     pub retry_after: Option<Duration>,
+    /// How long its phases took.
+    pub timings: Timings,
 }
 
 /// What has arrived of a response.
@@ -66,6 +69,7 @@ struct Answer {
     status: Option<u16>,
     retry_after: Option<Duration>,
     excerpt: Vec<u8>,
+    phases: Phases,
 }
 
 impl Client {
@@ -183,7 +187,11 @@ impl Client {
         self.vet(url, connection).await?;
         let request =
             headers.iter().fold(request, |request, (name, value)| request.header(name, value));
-        let mut response = request.send().await.map_err(|error| classify(&error, connection))?;
+        let mut response = answer
+            .phases
+            .measure(request.send())
+            .await
+            .map_err(|error| classify(&error, connection))?;
         let status = response.status().as_u16();
         if let (407, Some(proxy)) = (status, connection.and_then(|it| it.proxy.as_ref()))
             && proxy.forwards(url)
@@ -234,6 +242,7 @@ async fn exchange(
         status: answer.status,
         retry_after: answer.retry_after.filter(|_| failure.is_some()),
         failure,
+        timings: answer.phases.timings(),
         excerpt: String::from_utf8_lossy(&answer.excerpt).into_owned(),
     }
 }
@@ -264,6 +273,7 @@ fn connections(
             .connect_timeout(config.connect_timeout)
             .tcp_nodelay(true)
             .pool_max_idle_per_host(256)
+            .connector_layer(MeasureConnecting)
             .dns_resolver(Arc::new(VettedResolver { policy, proxy: proxy.clone() }));
         connection.apply(builder)
     };

@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::deliver::Config;
-    use crate::delivery::{Failure, FailureKind};
+    use crate::delivery::{Failure, FailureKind, Timings};
 
     fn on_record(excerpt: &str, max_response_bytes: usize) -> Exchange {
         let config = Config { max_response_bytes, ..Config::default() };
@@ -149,6 +149,7 @@ mod tests {
             failure: Some(Failure::new(FailureKind::Status, "said s3cr3t-t0ken")),
             excerpt: excerpt.to_owned(),
             retry_after: None,
+            timings: Timings::default(),
         };
         Client::new(&config).unwrap().for_record(exchange, || credentials)
     }

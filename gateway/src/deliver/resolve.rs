@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::time::Instant;
 
 use super::address::{Policy, refusal};
+use super::timing;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -22,12 +24,14 @@ impl Resolve for VettedResolver {
         let policy = Arc::clone(&self.policy);
         let is_proxy = self.proxy.as_deref().is_some_and(|host| host == name.as_str());
         Box::pin(async move {
+            let begun = Instant::now();
             let found = match is_proxy {
                 true => lookup(name.as_str())
                     .await
                     .map_err(|ResolveError(error)| BoxError::from(ProxyUnknown(error)))?,
                 false => vetted(&policy, name.as_str()).await?,
             };
+            timing::resolved(begun);
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }

@@ -13,7 +13,7 @@ use super::breakers::Joining;
 use super::ready::Job;
 use super::{Pipeline, hold, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
-use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request};
+use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request, Timings};
 use crate::event::Event;
 use crate::record::{NewDelivery, Next, Start, Update};
 use crate::snapshot::{Snapshot, Webhook};
@@ -85,13 +85,14 @@ impl Began {
             failure: Some(failure),
             excerpt: String::new(),
             retry_after: None,
+            timings: Timings::default(),
         }
     }
 
     fn ended(self, exchange: Exchange) -> Attempt {
-        let Exchange { status, failure, excerpt, retry_after, .. } = exchange;
-        let duration_us = self.elapsed_us();
-        Attempt { started_at: self.at, duration_us, status, failure, excerpt, retry_after }
+        let Exchange { status, failure, excerpt, retry_after, timings, .. } = exchange;
+        let (started_at, duration_us) = (self.at, self.elapsed_us());
+        Attempt { started_at, duration_us, status, failure, excerpt, retry_after, timings }
     }
 
     fn elapsed_us(self) -> u64 {

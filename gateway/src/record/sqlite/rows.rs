@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::delivery::{
-    Attempt, Delivery, DeliveryId, Failure, FailureKind, Method, Request, State, WebhookId,
+    Attempt, Delivery, DeliveryId, Failure, FailureKind, Method, Request, State, Timings, WebhookId,
 };
 use crate::event::{Event, EventId, EventType};
 
@@ -28,6 +28,11 @@ pub(super) fn timestamp(micros: i64) -> Timestamp {
 /// A length of time as it is stored: microseconds.
 pub(super) fn span(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn span_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Duration>> {
+    let micros: Option<i64> = row.get(column)?;
+    Ok(micros.map(|micros| Duration::from_micros(micros.unsigned_abs())))
 }
 
 /// A list as it is stored.
@@ -113,7 +118,8 @@ pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
     State::parse(name).ok_or_else(|| unknown(column, "state", name))
 }
 
-/// An attempt from `started_at, duration_us, status, failure, message, excerpt, retry_after_us`.
+/// An attempt from `started_at, duration_us, status, failure, message, excerpt, retry_after_us`,
+/// `dns_us, connect_us, first_byte_us`.
 pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     let failure = match row.get_ref(3)?.as_str_or_null()? {
         None => None,
@@ -125,9 +131,12 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         status: row.get(2)?,
         failure,
         excerpt: row.get(5)?,
-        retry_after: row
-            .get::<_, Option<i64>>(6)?
-            .map(|it| Duration::from_micros(it.unsigned_abs())),
+        retry_after: span_of(row, 6)?,
+        timings: Timings {
+            dns: span_of(row, 7)?,
+            connect: span_of(row, 8)?,
+            first_byte: span_of(row, 9)?,
+        },
     })
 }
 
