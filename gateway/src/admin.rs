@@ -5,6 +5,7 @@ mod breakers;
 mod plugins;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -128,6 +129,19 @@ struct AttemptView<'a> {
     status: Option<u16>,
     failure: Option<FailureView<'a>>,
     response_excerpt: &'a str,
+    /// How long the receiver asked to wait, where it did.
+    retry_after_ms: Option<f64>,
+    timings: TimingsView,
+}
+
+/// Absent are the phases that it did not have, over a connection that was open, or did not get to.
+#[derive(Serialize)]
+struct TimingsView {
+    dns_ms: Option<f64>,
+    /// With the TLS handshake.
+    connect_ms: Option<f64>,
+    first_byte_ms: Option<f64>,
+    total_ms: f64,
 }
 
 #[derive(Serialize)]
@@ -196,8 +210,20 @@ impl<'a> AttemptView<'a> {
                 message: &failure.message,
             }),
             response_excerpt: &attempt.excerpt,
+            retry_after_ms: attempt.retry_after.map(span_in_milliseconds),
+            timings: TimingsView {
+                dns_ms: attempt.timings.dns.map(span_in_milliseconds),
+                connect_ms: attempt.timings.connect.map(span_in_milliseconds),
+                first_byte_ms: attempt.timings.first_byte.map(span_in_milliseconds),
+                total_ms: milliseconds(attempt.duration_us),
+            },
         }
     }
+}
+
+/// As [`milliseconds`] of what is stored in microseconds.
+fn span_in_milliseconds(span: Duration) -> f64 {
+    milliseconds(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// What is measured is short enough that no microsecond is lost.

@@ -14,6 +14,8 @@
 //!   so `HOOKMILL_TENANTS` can hold the whole list. A plugin's `config` is one value.
 //! - **Problems** are reported all at once, each with its line or its variable.
 
+mod auth;
+mod connection;
 mod environment;
 mod errors;
 mod grants;
@@ -224,6 +226,9 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
         max_response_bytes: section
             .optional("max_response_bytes", size(1..=16 * MIB))
             .unwrap_or(default.max_response_bytes),
+        max_retry_after: section
+            .optional("max_retry_after", duration(Duration::ZERO..=30 * DAY))
+            .unwrap_or(default.max_retry_after),
         addresses: deliver::AddressPolicy {
             allow_http: section.optional("allow_http", flag).unwrap_or(false),
             allow_networks: networks.unwrap_or_default(),

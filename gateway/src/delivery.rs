@@ -1,58 +1,15 @@
 //! A delivery: what one webhook is owed of one event, what became of it, and how it can fail.
 
+mod id;
+
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use uuid::Uuid;
 
-/// The id of a delivery, shown as `dlv_` and a UUIDv7 in 32 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DeliveryId(Uuid);
-
-impl DeliveryId {
-    /// A new id, later than all earlier ones of this process.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    /// Reads an id as it is shown.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("dlv_").filter(|digits| digits.len() == 32)?;
-        Uuid::try_parse(digits).ok().map(Self)
-    }
-
-    /// The id as it is stored.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
-    /// The id that `as_bytes` gave.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-}
-
-impl fmt::Display for DeliveryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "dlv_{}", self.0.simple())
-    }
-}
-
-/// The id of a webhook, `wh_` and 32 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WebhookId(pub Arc<str>);
-
-impl fmt::Display for WebhookId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use self::id::{DeliveryId, WebhookId};
 
 /// What one webhook is owed of one event.
 #[derive(Debug, Clone)]
@@ -227,8 +184,24 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// Why it failed; absent on success.
     pub failure: Option<Failure>,
-    /// The start of the response's body, bounded, invalid UTF-8 replaced.
+    /// The start of the response's body, bounded, without credentials and control characters.
     pub excerpt: String,
+    /// How long the receiver asked to wait before the next attempt, if it did, as far as that is granted.
+    pub retry_after: Option<Duration>,
+    /// How long its phases took.
+    pub timings: Timings,
+}
+
+/// How long the phases of an exchange took, as far as it got. Without a connection of its own, because one was
+/// kept open or the proxy has it, there is nothing to measure of the first two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Resolving the name.
+    pub dns: Option<Duration>,
+    /// Connecting, with the TLS handshake, and that of a proxy.
+    pub connect: Option<Duration>,
+    /// From then on until the response's head was there.
+    pub first_byte: Option<Duration>,
 }
 
 /// A typed failure of an attempt, with its message.
@@ -301,15 +274,21 @@ macro_rules! failure_kinds {
 
 failure_kinds! {
     /// The receiver's name could not be resolved.
-    Dns = "dns", Receiver;
+    Dns = "dns", Network;
     /// No connection to the receiver could be made, or it broke.
-    Connect = "connect", Receiver;
+    Connect = "connect", Network;
     /// The TLS handshake failed.
     Tls = "tls", Receiver;
+    /// The proxy could not be reached, refused, or did not do its part.
+    Proxy = "proxy", Proxy;
+    /// The receiver's authorization server gave no token.
+    Auth = "auth", Receiver;
     /// The exchange took longer than the webhook allows.
     Timeout = "timeout", Receiver;
     /// The receiver answered with a status that is not a success.
     Status = "status", Receiver;
+    /// The receiver answered 410: it asks that nothing be sent to it any more.
+    Gone = "gone", Receiver;
     /// The receiver's answer is not HTTP.
     Protocol = "protocol", Receiver;
     /// The webhook's URL leads to an address that deliveries may not go to.
@@ -348,7 +327,7 @@ impl FailureKind {
     /// Whether trying again is pointless: the delivery is dead at once.
     #[must_use]
     pub fn is_permanent(self) -> bool {
-        self == Self::PluginInvalid
+        matches!(self, Self::PluginInvalid | Self::Gone)
     }
 
     /// Whether a plugin failed in running, so that other events would fail in it too. An event that can
@@ -362,8 +341,12 @@ impl FailureKind {
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The receiver's, or that of the network on the way to it.
+    /// The receiver's.
     Receiver,
+    /// That of the network on the way to it, or of what should listen at its end.
+    Network,
+    /// That of the proxy that requests go through.
+    Proxy,
     /// The plugin's.
     Plugin,
     /// That of whoever configured the webhook.
@@ -378,6 +361,8 @@ impl Fault {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Receiver => "receiver",
+            Self::Network => "network",
+            Self::Proxy => "proxy",
             Self::Plugin => "plugin",
             Self::Configuration => "configuration",
             Self::Gateway => "gateway",

@@ -72,7 +72,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("jsonschema", &["transform"]),
     ("hmac", &["sign"]),
     ("sha2", &["sign", "digest"]),
-    ("base64", &["sign"]),
+    ("base64", &["sign", "deliver"]),
     ("reqwest", &["deliver"]),
     ("rustls", &["deliver"]),
     ("rusqlite", &["record"]),

@@ -16,6 +16,12 @@ mod ingest;
 mod delivery;
 /// Events that name their own destination.
 mod ad_hoc;
+/// What receivers answer, what follows from it, and what goes on record.
+mod answers;
+/// Certificates and proxies of webhooks: whom they trust, who they are, which way they go.
+mod connections;
+/// How webhooks authenticate themselves to receivers.
+mod authentication;
 /// Receivers that do not speak HTTP as they should.
 mod hostile;
 /// Plugins that misbehave: the typed failure, and that nothing is sent.

@@ -143,9 +143,13 @@ impl Gateway {
 
     /// Starts it and waits until it takes events.
     pub async fn start(self) -> Running {
-        let path = self.configuration_file();
-        std::fs::write(&path, self.configuration()).unwrap();
+        self.write_configuration();
         self.resume().await
+    }
+
+    /// Writes its configuration file, as [`Self::start`] does.
+    pub fn write_configuration(&self) {
+        std::fs::write(self.configuration_file(), self.configuration()).unwrap();
     }
 
     /// Starts it again with the configuration file as it was left.

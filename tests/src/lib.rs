@@ -19,7 +19,9 @@
 mod files;
 mod gateway;
 pub mod guest;
+pub mod proxy;
 mod receiver;
+pub mod tls;
 mod webhook;
 
 pub use files::{Plugins, described, slow_to_compile, stamped, wasm, workspace};

@@ -127,6 +127,12 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A webhook for all events, named by its path, that leads here and is signed.
     #[must_use]
     pub fn webhook(&self, name: &str) -> Webhook {

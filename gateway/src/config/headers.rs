@@ -24,7 +24,8 @@ pub(super) fn headers(webhook: &mut Section<'_>) -> Vec<(String, String)> {
     })
 }
 
-fn header_name(name: &str) -> Result<String, String> {
+/// The name of a header that a webhook may set, in lower case.
+pub(super) fn header_name(name: &str) -> Result<String, String> {
     let name = name.to_ascii_lowercase();
     if !is_header_name(&name) {
         return Err("is not the name of a header; letters, digits and `-` are usual".to_owned());
@@ -35,7 +36,8 @@ fn header_name(name: &str) -> Result<String, String> {
     }
 }
 
-fn header_value(value: &str) -> Result<String, String> {
+/// The value of a header.
+pub(super) fn header_value(value: &str) -> Result<String, String> {
     // The value may be a secret, so the message does not repeat it.
     if is_header_value(value) {
         return Ok(value.to_owned());

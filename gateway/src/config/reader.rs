@@ -97,6 +97,11 @@ impl Reader {
         None
     }
 
+    /// Whether something is wrong at a place already.
+    pub(super) fn has_problem(&self, place: &Place) -> bool {
+        self.problems.iter().any(|problem| problem.path == place.path)
+    }
+
     /// What is set at a place: by a variable, else by the file, else in parts by variables, or not at all.
     pub(super) fn item(&mut self, mut place: Place, in_file: Option<Node>) -> Option<Item<'_>> {
         let node = match self.variable(&place) {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::item::Item;
 use super::reader::Place;
-use super::section::Section;
+use super::section::{Section, missing};
 use super::values::{KIB, non_empty, parsed, wrong};
 
 /// The largest file that a secret is read from: no secret is longer, and a device never ends.
@@ -35,6 +35,19 @@ pub(super) fn secret<T>(
             Err(message) => section.refuse_whole(message),
         }
     })?
+}
+
+/// What `parse` makes of a secret that has to be there. `example` is what to write when it is missing.
+pub(super) fn required_secret<T>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    example: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Option<T> {
+    match section.item(key) {
+        Some(item) => secret(item, |text, _| parse(text)),
+        None => section.refuse(key, missing(key, example)),
+    }
 }
 
 /// Reads the forms that are tables.

@@ -123,7 +123,8 @@ impl Section<'_> {
         }
     }
 
-    fn item(&mut self, key: &'static str) -> Option<Item<'_>> {
+    /// What is set for a key.
+    pub(super) fn item(&mut self, key: &'static str) -> Option<Item<'_>> {
         self.known.push(key);
         let found = self.entries.iter().position(|(name, _)| name == key);
         let in_file = found.map(|index| self.entries.remove(index).1);
@@ -154,6 +155,7 @@ impl Section<'_> {
     }
 }
 
-fn missing(key: &str, example: &str) -> String {
+/// The message for a setting that has to be there.
+pub(super) fn missing(key: &str, example: &str) -> String {
     format!("is missing; write it as in `{key} = {example}`")
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use url::Url;
 
+use super::auth::auth;
+use super::connection::{Connections, connection};
 use super::grants::secret_name;
 use super::headers::headers;
 use super::item::Item;
@@ -52,8 +54,9 @@ pub(super) struct Surroundings<'a> {
 pub(super) fn tenants(root: &mut Section<'_>, around: &Surroundings<'_>) -> Vec<TenantDefinition> {
     let mut names = HashMap::new();
     let mut keys = HashMap::new();
+    let mut connections = Connections::default();
     let tenants = root.list("tenants", "tables", |item| {
-        item.section(|section| tenant(section, around, &mut names, &mut keys))?
+        item.section(|section| tenant(section, around, &mut names, &mut keys, &mut connections))?
     });
     tenants.unwrap_or_default()
 }
@@ -63,6 +66,7 @@ fn tenant(
     around: &Surroundings<'_>,
     names: &mut HashMap<String, Place>,
     keys: &mut HashMap<KeyHash, Place>,
+    connections: &mut Connections,
 ) -> Option<TenantDefinition> {
     let name = unique_name(section, "\"acme\"", names, lower_case_name);
     let example = "[{ env = \"ACME_KEY\" }]";
@@ -79,12 +83,12 @@ fn tenant(
     });
     let mut webhook_names = HashMap::new();
     let webhooks = section.list("webhooks", "tables", |item| {
-        item.section(|section| webhook(section, around, &mut webhook_names))?
+        item.section(|section| webhook(section, around, &mut webhook_names, connections))?
     });
     let ad_hoc = section.optional_section("ad_hoc", |section| WebhookDefinition {
         name: WebhookDefinition::AD_HOC.to_owned(),
         active: true,
-        ..settings(section, around)
+        ..settings(section, around, connections)
     });
     Some(TenantDefinition {
         name: name?,
@@ -142,13 +146,14 @@ fn webhook(
     section: &mut Section<'_>,
     around: &Surroundings<'_>,
     names: &mut HashMap<String, Place>,
+    connections: &mut Connections,
 ) -> Option<WebhookDefinition> {
     let name = unique_name(section, "\"orders\"", names, name);
     let example = "\"https://example.com/hook\"";
     let url = section.required("url", example, parsed(|text| url(text, around.deliver)));
     let event_types = event_types(section);
     let active = section.optional("active", flag);
-    let settings = settings(section, around);
+    let settings = settings(section, around, connections);
     Some(WebhookDefinition {
         name: name?,
         url: Some(url?.0),
@@ -159,11 +164,17 @@ fn webhook(
 }
 
 /// What a webhook and the ad-hoc webhook share: how requests are made, signed and sent.
-fn settings(section: &mut Section<'_>, around: &Surroundings<'_>) -> WebhookDefinition {
+fn settings(
+    section: &mut Section<'_>,
+    around: &Surroundings<'_>,
+    connections: &mut Connections,
+) -> WebhookDefinition {
     let plugins = plugins(section);
     let secrets =
         section.list("secrets", "secrets", |item| secret(item, |text, _| Secret::parse(text)));
     let headers = headers(section);
+    let auth = auth(section, &headers, around.deliver);
+    let connection = connection(section, connections);
     let body = section.optional("body", choice(BODY_FORMS));
     let timeout = section.optional("timeout", duration(MILLISECOND..=HOUR));
     let retry = retry(section);
@@ -180,6 +191,8 @@ fn settings(section: &mut Section<'_>, around: &Surroundings<'_>) -> WebhookDefi
         plugins,
         secrets: secrets.unwrap_or_default(),
         headers,
+        auth,
+        connection,
         body: body.unwrap_or(BodyForm::Envelope),
         timeout: timeout.unwrap_or(around.deliver.timeout),
         retry,
@@ -190,7 +203,8 @@ fn settings(section: &mut Section<'_>, around: &Surroundings<'_>) -> WebhookDefi
     }
 }
 
-fn url(text: &str, deliver: &deliver::Config) -> Result<Url, String> {
+/// A URL that requests may go to.
+pub(super) fn url(text: &str, deliver: &deliver::Config) -> Result<Url, String> {
     // A URL may hold a token, so the messages do not repeat it.
     let url = Url::parse(text).map_err(|error| {
         format!("is not a URL ({error}); write it as in \"https://example.com/hook\"")

@@ -7,7 +7,8 @@ use reqwest::header::HeaderMap;
 use url::Url;
 
 use super::Client;
-use super::client::classify;
+use super::classify::classify;
+use super::connection::Connection;
 use crate::delivery::{Failure, FailureKind};
 
 /// A request, complete but for what HTTP itself adds.
@@ -53,8 +54,17 @@ impl Client {
     /// # Errors
     /// Why there is no response.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, FetchFailure> {
+        self.fetch_over(fetch, None).await
+    }
+
+    /// The same over connections with these settings.
+    pub(super) async fn fetch_over(
+        &self,
+        fetch: Fetch,
+        connection: Option<&Connection>,
+    ) -> Result<Fetched, FetchFailure> {
         let timeout = fetch.timeout;
-        match tokio::time::timeout(timeout, self.fetched(fetch)).await {
+        match tokio::time::timeout(timeout, self.fetched(fetch, connection)).await {
             Ok(result) => result,
             Err(_) => Err(FetchFailure::Failed(Failure::new(
                 FailureKind::Timeout,
@@ -63,16 +73,18 @@ impl Client {
         }
     }
 
-    async fn fetched(&self, fetch: Fetch) -> Result<Fetched, FetchFailure> {
+    async fn fetched(
+        &self,
+        fetch: Fetch,
+        connection: Option<&Connection>,
+    ) -> Result<Fetched, FetchFailure> {
         let Fetch { method, url, headers, body, max_bytes, .. } = fetch;
-        let failed = |kind, message: String| FetchFailure::Failed(Failure::new(kind, message));
-        self.policy
-            .check_url(&url)
-            .map_err(|why| failed(FailureKind::BlockedAddress, format!("the URL {why}")))?;
-        let method = method
-            .parse::<reqwest::Method>()
-            .map_err(|error| failed(FailureKind::Protocol, error.to_string()))?;
-        let mut request = self.http.request(method, url);
+        self.vet(&url, connection).await.map_err(FetchFailure::Failed)?;
+        let method = method.parse::<reqwest::Method>().map_err(|error| {
+            FetchFailure::Failed(Failure::new(FailureKind::Protocol, error.to_string()))
+        })?;
+        let http = self.over(connection).await.map_err(FetchFailure::Failed)?;
+        let mut request = http.request(method, url);
         for (name, value) in &headers {
             request = request.header(name, value);
         }
@@ -80,7 +92,7 @@ impl Client {
         if !body.is_empty() {
             request = request.body(body);
         }
-        let broken = |error: reqwest::Error| FetchFailure::Failed(classify(&error));
+        let broken = |error: reqwest::Error| FetchFailure::Failed(classify(&error, connection));
         let mut response = request.send().await.map_err(broken)?;
         let status = response.status().as_u16();
         let headers = readable(response.headers());

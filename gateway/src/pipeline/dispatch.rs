@@ -14,7 +14,7 @@ use super::breakers::Joining;
 use super::ready::Job;
 use super::{Pipeline, hold, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
-use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request};
+use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request, Timings};
 use crate::event::Event;
 use crate::record::{NewDelivery, Next, Start, Update};
 use crate::snapshot::{Snapshot, Webhook};
@@ -79,12 +79,25 @@ impl Began {
 
     /// An attempt that got no answer.
     pub(super) fn failed(self, failure: Failure) -> Attempt {
-        self.ended(None, Some(failure), String::new())
+        Attempt {
+            started_at: self.at,
+            duration_us: self.elapsed_us(),
+            status: None,
+            failure: Some(failure),
+            excerpt: String::new(),
+            retry_after: None,
+            timings: Timings::default(),
+        }
     }
 
-    fn ended(self, status: Option<u16>, failure: Option<Failure>, excerpt: String) -> Attempt {
-        let duration_us = u64::try_from(self.instant.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Attempt { started_at: self.at, duration_us, status, failure, excerpt }
+    fn ended(self, exchange: Exchange) -> Attempt {
+        let Exchange { status, failure, excerpt, retry_after, timings, .. } = exchange;
+        let (started_at, duration_us) = (self.at, self.elapsed_us());
+        Attempt { started_at, duration_us, status, failure, excerpt, retry_after, timings }
+    }
+
+    fn elapsed_us(self) -> u64 {
+        u64::try_from(self.instant.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -137,7 +150,7 @@ async fn attempt(
         return failed(delivery, &webhook.definition.retry, attempt, chain, None).into();
     };
     let exchange = send(pipeline, webhook, event, delivery, &request, url, began.at).await;
-    let attempt = began.ended(exchange.status, exchange.failure, exchange.excerpt);
+    let attempt = began.ended(exchange);
     if attempt.failure.is_none() {
         let next = Next::Delivered;
         return Update { delivery: delivery.id, attempt: Some(attempt), chain, next }.into();
@@ -238,8 +251,12 @@ async fn send(
         headers: render::headers(webhook, request, &message_id, at.as_second()),
         body: request.body.clone(),
         timeout: webhook.definition.timeout,
+        auth: webhook.definition.auth.clone(),
+        connection: webhook.definition.connection.clone(),
     };
-    pipeline.0.client.send(outbound).await
+    let client = &pipeline.0.client;
+    let exchange = client.send(outbound).await;
+    client.for_record(exchange, || render::credentials(webhook, event, request))
 }
 
 /// What follows a failed attempt: another one when the schedule has one left, `keep` being the request to
@@ -256,6 +273,8 @@ pub(super) fn failed(
         true => None,
         false => schedule.delay_after(delivery.attempts.saturating_add(1), jitter(delivery.id)),
     };
+    // The receiver can ask for a longer wait, never for a shorter one, and never for another attempt.
+    let delay = delay.map(|delay| delay.max(attempt.retry_after.unwrap_or_default()));
     let at = delay.and_then(|delay| Timestamp::now().checked_add(delay).ok());
     let next = at.map_or(Next::Dead, |at| Next::Retry { at, request: keep });
     Update { delivery: delivery.id, attempt: Some(attempt), chain, next }
@@ -298,22 +317,23 @@ fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, ended: &Ended) 
         None => id.to_string(),
     };
     let failure = update.attempt.as_ref().and_then(|attempt| attempt.failure.as_ref());
+    let fault = failure.map(|failure| failure.kind.fault().as_str());
     match (&update.next, failure) {
         (Next::Retry { at, .. }, Some(failure)) => {
             let webhook = name();
-            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, retry_at = %at, "attempt failed");
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, fault, retry_at = %at, "attempt failed");
         }
         (Next::Held(_), Some(failure)) => {
             let webhook = name();
-            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, "attempt failed; the delivery is held");
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, fault, "attempt failed; the delivery is held");
         }
         (Next::Dropped(_), Some(failure)) => {
             let webhook = name();
-            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, "attempt failed; the delivery is dropped, as the webhook says");
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, fault, "attempt failed; the delivery is dropped, as the webhook says");
         }
         (Next::Dead, Some(failure)) => {
             let webhook = name();
-            tracing::error!(tenant, webhook, plugin, %event, %delivery, %failure, "delivery is dead");
+            tracing::error!(tenant, webhook, plugin, %event, %delivery, %failure, fault, "delivery is dead");
         }
         (Next::Held(_), None) => {
             tracing::debug!(tenant, webhook = %id, %event, %delivery, "held");

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use url::Url;
 
+use crate::deliver::Credentials;
 use crate::delivery::Request;
 use crate::event::Event;
 use crate::sign;
@@ -42,7 +43,7 @@ pub(super) fn plain(event: &Event, form: BodyForm) -> Request {
 /// Where a request goes: the webhook's URL, or the event's own, with the request's path suffix and query. None
 /// where neither is there.
 pub(super) fn url(webhook: &Webhook, event: &Event, request: &Request) -> Option<Url> {
-    let mut url = webhook.definition.url.clone().or_else(|| event.webhook_url.clone())?;
+    let mut url = base(webhook, event)?.clone();
     if !request.path_suffix.is_empty() {
         let base = url.path().trim_end_matches('/');
         let path = format!("{base}/{}", request.path_suffix.trim_start_matches('/'));
@@ -52,6 +53,11 @@ pub(super) fn url(webhook: &Webhook, event: &Event, request: &Request) -> Option
         url.query_pairs_mut().extend_pairs(&request.query);
     }
     Some(url)
+}
+
+/// The webhook's URL, or the event's own.
+fn base<'a>(webhook: &'a Webhook, event: &'a Event) -> Option<&'a Url> {
+    webhook.definition.url.as_ref().or(event.webhook_url.as_ref())
 }
 
 /// The headers of an attempt: the webhook's, the request's over them, and the signature's.
@@ -74,6 +80,38 @@ pub(super) fn headers(
     let signature = sign::signature(&definition.secrets, message_id, timestamp, &request.body);
     headers.extend(signature.map(|value| (sign::SIGNATURE_HEADER.to_owned(), value)));
     headers
+}
+
+/// The shortest part of a URL that is taken for a credential, in bytes: some receivers know their callers by
+/// nothing else.
+const MIN_TOKEN: usize = 16;
+
+/// What requests to the webhook carry that must not go on record.
+pub(super) fn credentials(webhook: &Webhook, event: &Event, request: &Request) -> Credentials {
+    let definition = &webhook.definition;
+    let mut credentials = Credentials::default();
+    let of_plugins = request.headers.iter().filter(|(name, _)| name == "authorization");
+    for (name, value) in definition.headers.iter().chain(of_plugins) {
+        credentials.add(format!("header {name}"), value);
+        // What follows a scheme, such as `Bearer`, is what has to be kept.
+        if let Some((_, value)) = value.split_once(' ') {
+            credentials.add(format!("header {name}"), value);
+        }
+    }
+    if let Some(connection) = &definition.connection {
+        connection.credentials(&mut credentials);
+    }
+    for (name, value) in webhook.plugin_secrets.pairs() {
+        credentials.add(format!("secret {name}"), value);
+    }
+    if let Some(url) = base(webhook, event) {
+        let parameters = url.query().into_iter().flat_map(|query| query.split(['&', '=']));
+        let segments = url.path().split('/');
+        for part in segments.chain(parameters).filter(|part| part.len() >= MIN_TOKEN) {
+            credentials.add("part of the URL", part);
+        }
+    }
+    credentials
 }
 
 #[cfg(test)]
@@ -102,6 +140,8 @@ mod tests {
                 ("authorization".to_owned(), "Bearer abc".to_owned()),
                 ("x-team".to_owned(), "blue".to_owned()),
             ],
+            auth: None,
+            connection: None,
             body: BodyForm::Envelope,
             timeout: Duration::from_secs(1),
             retry: Schedule::default(),

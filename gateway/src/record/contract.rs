@@ -1,12 +1,13 @@
 //! What every store has to do, as tests that run against each of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::delivery::{Failure, FailureKind};
+use crate::delivery::{Failure, FailureKind, Timings};
 use crate::digest::Digest;
 use crate::event::EventType;
 use crate::kv::{Answer, Entry, Observed, Operation as Op, Outcome, Quota, Refusal, Run, Scope};
@@ -150,6 +151,13 @@ fn request(body: &str) -> Arc<Request> {
     Arc::new(request)
 }
 
+/// Of an attempt over a connection to a literal address.
+const TIMINGS: Timings = Timings {
+    dns: None,
+    connect: Some(Duration::from_micros(17)),
+    first_byte: Some(Duration::from_micros(1_234)),
+};
+
 fn failed(second: i64, kind: FailureKind) -> Option<Attempt> {
     Some(Attempt {
         started_at: at(second),
@@ -157,6 +165,8 @@ fn failed(second: i64, kind: FailureKind) -> Option<Attempt> {
         status: Some(500),
         failure: Some(Failure::new(kind, "answered 500")),
         excerpt: "oops".to_owned(),
+        retry_after: Some(Duration::from_secs(7)),
+        timings: TIMINGS,
     })
 }
 
@@ -352,6 +362,8 @@ async fn a_retry_keeps_its_request_and_its_attempts(fixture: impl Fixture) {
     let first = &delivery.attempts[0];
     assert_eq!((first.started_at, first.duration_us), (at(0), 1_500));
     assert_eq!((first.status, first.excerpt.as_str()), (Some(500), "oops"));
+    assert_eq!(first.retry_after, Some(Duration::from_secs(7)));
+    assert_eq!(first.timings, TIMINGS);
 }
 
 async fn a_split_makes_deliveries_of_their_own(fixture: impl Fixture) {

@@ -34,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_events_and_deliveries.sql"),
     include_str!("../../migrations/sqlite/0002_keys_of_plugins.sql"),
     include_str!("../../migrations/sqlite/0003_held_deliveries.sql"),
+    include_str!("../../migrations/sqlite/0004_details_of_attempts.sql"),
     include_str!("../../migrations/sqlite/0008_destinations_of_events.sql"),
 ];
 

@@ -1,12 +1,13 @@
 //! What is declared: tenants, their keys, plugins and webhooks, as parsed values.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
 use super::{Canary, Version};
-use crate::deliver::Schedule;
+use crate::deliver::{Auth, Connection, Schedule};
 use crate::digest::Digest;
 use crate::route::Glob;
 use crate::sign::Secret;
@@ -44,6 +45,10 @@ pub struct WebhookDefinition {
     pub secrets: Vec<Secret>,
     /// Headers of each request; names are lower case.
     pub headers: Vec<(String, String)>,
+    /// How requests are authenticated, beside the signature.
+    pub auth: Option<Arc<Auth>>,
+    /// How connections are made, where not as for all other webhooks.
+    pub connection: Option<Arc<Connection>>,
     /// The body when no plugin makes one.
     pub body: BodyForm,
     /// How long an exchange may take.
@@ -71,6 +76,8 @@ impl fmt::Debug for WebhookDefinition {
             .field("plugins", &self.plugins)
             .field("secrets", &self.secrets)
             .field("headers", &headers)
+            .field("auth", &self.auth)
+            .field("connection", &self.connection)
             .field("body", &self.body)
             .field("timeout", &self.timeout)
             .field("retry", &self.retry)

@@ -99,6 +99,8 @@ impl Api {
                 headers,
                 body: Bytes::from(body),
                 timeout: self.timeout,
+                auth: None,
+                connection: None,
             })
             .await;
         let text = self.success(exchange)?;

@@ -56,7 +56,8 @@ pub(super) fn event(
 fn attempts(connection: &Connection, delivery: DeliveryId) -> rusqlite::Result<Vec<Attempt>> {
     connection
         .prepare_cached(
-            "SELECT started_at, duration_us, status, failure, message, excerpt
+            "SELECT started_at, duration_us, status, failure, message, excerpt, retry_after_us,
+                 dns_us, connect_us, first_byte_us
              FROM attempts WHERE delivery = ?1 ORDER BY number",
         )?
         .query_map([delivery.as_bytes()], rows::attempt)?

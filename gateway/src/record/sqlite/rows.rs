@@ -1,6 +1,7 @@
 //! Between rows and values.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::delivery::{
-    Attempt, Delivery, DeliveryId, Failure, FailureKind, Method, Request, State, WebhookId,
+    Attempt, Delivery, DeliveryId, Failure, FailureKind, Method, Request, State, Timings, WebhookId,
 };
 use crate::event::{Event, EventId, EventType};
 
@@ -23,6 +24,16 @@ pub(super) fn micros(timestamp: Timestamp) -> i64 {
 /// The time that `micros` gave.
 pub(super) fn timestamp(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+}
+
+/// A length of time as it is stored: microseconds.
+pub(super) fn span(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn span_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Duration>> {
+    let micros: Option<i64> = row.get(column)?;
+    Ok(micros.map(|micros| Duration::from_micros(micros.unsigned_abs())))
 }
 
 /// A list as it is stored.
@@ -113,7 +124,8 @@ pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
     State::parse(name).ok_or_else(|| unknown(column, "state", name))
 }
 
-/// An attempt from `started_at, duration_us, status, failure, message, excerpt`.
+/// An attempt from `started_at, duration_us, status, failure, message, excerpt, retry_after_us`,
+/// `dns_us, connect_us, first_byte_us`.
 pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     let failure = match row.get_ref(3)?.as_str_or_null()? {
         None => None,
@@ -125,6 +137,12 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         status: row.get(2)?,
         failure,
         excerpt: row.get(5)?,
+        retry_after: span_of(row, 6)?,
+        timings: Timings {
+            dns: span_of(row, 7)?,
+            connect: span_of(row, 8)?,
+            first_byte: span_of(row, 9)?,
+        },
     })
 }
 

@@ -207,9 +207,10 @@ fn insert_attempt(
     connection
         .prepare_cached(
             "INSERT INTO attempts
-                 (delivery, number, started_at, duration_us, status, failure, message, excerpt)
+                 (delivery, number, started_at, duration_us, status, failure, message, excerpt,
+                  retry_after_us, dns_us, connect_us, first_byte_us)
              VALUES (?1, 1 + (SELECT coalesce(max(number), 0) FROM attempts WHERE delivery = ?1),
-                     ?2, ?3, ?4, ?5, ?6, ?7)",
+                     ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             delivery.as_bytes(),
@@ -219,6 +220,10 @@ fn insert_attempt(
             attempt.failure.as_ref().map(|failure| failure.kind.as_str()),
             attempt.failure.as_ref().map(|failure| failure.message.as_str()),
             attempt.excerpt,
+            attempt.retry_after.map(rows::span),
+            attempt.timings.dns.map(rows::span),
+            attempt.timings.connect.map(rows::span),
+            attempt.timings.first_byte.map(rows::span),
         ])
         .map(drop)
 }

@@ -27,6 +27,12 @@ impl Secrets {
         Digest::of_parts(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>())
     }
 
+    /// Each with its value, to keep it out of what goes on record.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.0.iter().flat_map(|secrets| secrets.iter());
+        pairs.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Their names.
     pub(in crate::transform) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().flat_map(|secrets| secrets.keys()).map(String::as_str)
