@@ -38,6 +38,8 @@ mod versions;
 mod configs;
 /// Processes that are killed or told to stop.
 mod crash;
+/// Processes that die at each step of an event's path.
+mod kill_matrix;
 /// What the configuration and the command line say.
 mod command;
 /// What a plugin's author does: `hookmill plugin`, from `new` to a running gateway.

@@ -35,6 +35,8 @@ pub struct Received {
     pub body: Bytes,
     /// Whether the reference library of Standard Webhooks accepts the signature.
     pub verified: bool,
+    /// The status that it was answered with.
+    pub answered: u16,
 }
 
 impl Received {
@@ -145,6 +147,12 @@ impl Receiver {
         self.shared.counts.lock().unwrap().keys().cloned().collect()
     }
 
+    /// Leaves of these ids the ones that have not arrived.
+    pub fn retain_missing(&self, ids: &mut BTreeSet<String>) {
+        let counts = self.shared.counts.lock().unwrap();
+        ids.retain(|id| !counts.contains_key(id));
+    }
+
     /// All that has arrived, once it is at least this many requests.
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
         let arrived = || async { self.shared.received.lock().unwrap().len() >= count };
@@ -165,12 +173,13 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
         return Response::new(Body::empty());
     };
     let webhook = standardwebhooks::Webhook::new(SECRET).unwrap();
-    let received = Received {
+    let mut received = Received {
         target: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
         method: parts.method.to_string(),
         verified: webhook.verify(&body, &parts.headers).is_ok(),
         headers: parts.headers,
         body,
+        answered: 0,
     };
     let before = {
         let mut counts = shared.counts.lock().unwrap();
@@ -179,6 +188,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
         *count - 1
     };
     let reply = (shared.answer)(&received, before);
+    received.answered = reply.status;
     shared.received.lock().unwrap().push(received);
     tokio::time::sleep(reply.delay).await;
     let mut response = Response::new(Body::from(reply.body));

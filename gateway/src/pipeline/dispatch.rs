@@ -14,6 +14,7 @@ use super::{Pipeline, STORE_AGAIN, hold, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
 use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request};
 use crate::event::Event;
+use crate::failpoint::{self, Point};
 use crate::record::{NewDelivery, Next, Start, Update};
 use crate::snapshot::{Snapshot, Webhook};
 use crate::transform::{self, Failed, Outcome, Recipient};
@@ -25,6 +26,7 @@ pub(super) async fn run(
     mut delivery: Delivery,
     turn: Turn,
 ) {
+    failpoint::hit(Point::DeliveryBegun);
     let began = Began::now();
     let attempt = AssertUnwindSafe(attempt(pipeline, &event, &mut delivery, turn, began));
     let ended = match attempt.catch_unwind().await {
@@ -228,7 +230,10 @@ async fn send(
         body: request.body.clone(),
         timeout: webhook.definition.timeout,
     };
-    pipeline.0.client.send(outbound).await
+    failpoint::hit(Point::RequestReady);
+    let exchange = pipeline.0.client.send(outbound).await;
+    failpoint::hit(Point::ResponseRead);
+    exchange
 }
 
 /// What follows a failed attempt: another one when the schedule has one left, `keep` being the request to
@@ -270,6 +275,7 @@ async fn record(pipeline: &Pipeline, update: Update) {
         tracing::error!(%error, delivery = %update.delivery, "an outcome cannot be recorded; trying again");
         tokio::time::sleep(STORE_AGAIN).await;
     }
+    failpoint::hit(Point::OutcomeRecorded);
     if let Some(at) = due {
         pipeline.0.alarm.due(at);
     }

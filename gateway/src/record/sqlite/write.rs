@@ -10,6 +10,7 @@ use super::super::{Claimed, NewDelivery, Next, Start, Update};
 use super::{hold, rows};
 use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
 use crate::event::Event;
+use crate::failpoint::{self, Point};
 
 /// Makes due again what an earlier process had in hand, or holds it again.
 pub(super) fn recover(connection: &Connection) -> rusqlite::Result<()> {
@@ -159,6 +160,7 @@ pub(super) fn record(
                 insert_delivery(connection, event, delivery, part, due_at, chain)?;
                 insert_request(connection, delivery.id, request)?;
             }
+            failpoint::hit(Point::PartsWritten);
         }
     }
     if !matches!(update.next, Next::Retry { .. } | Next::Held(_) | Next::Split { .. }) {
