@@ -17,6 +17,7 @@
 )]
 
 mod dice;
+mod faulty;
 mod files;
 mod gateway;
 pub mod guest;
@@ -27,6 +28,7 @@ mod reckoning;
 mod webhook;
 
 pub use dice::Dice;
+pub use faulty::{Faults, Faulty};
 pub use files::{Plugins, described, slow_to_compile, stamped, wasm, workspace};
 pub use gateway::{Answer, Gateway, Running, binary, eventually};
 pub use guest::{Expected, Guest};
