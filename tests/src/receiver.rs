@@ -1,6 +1,6 @@
 //! A receiver: takes what the gateway delivers, verifies it as a customer would, and answers as told.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -96,6 +96,8 @@ pub struct Receiver {
 
 struct Shared {
     received: Mutex<Vec<Received>>,
+    /// Where what has come.
+    seen: Mutex<HashSet<(String, String)>>,
     /// How often each id has come.
     counts: Mutex<HashMap<String, usize>>,
     answer: Box<Answer>,
@@ -115,6 +117,7 @@ impl Receiver {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             received: Mutex::default(),
+            seen: Mutex::default(),
             counts: Mutex::default(),
             answer: Box::new(answer),
         });
@@ -147,10 +150,10 @@ impl Receiver {
         self.shared.counts.lock().unwrap().keys().cloned().collect()
     }
 
-    /// Leaves of these ids the ones that have not arrived.
-    pub fn retain_missing(&self, ids: &mut BTreeSet<String>) {
-        let counts = self.shared.counts.lock().unwrap();
-        ids.retain(|id| !counts.contains_key(id));
+    /// Leaves of these paths and ids the ones that have not arrived.
+    pub fn retain_missing(&self, messages: &mut HashSet<(String, String)>) {
+        let seen = self.shared.seen.lock().unwrap();
+        messages.retain(|message| !seen.contains(message));
     }
 
     /// All that has arrived, once it is at least this many requests.
@@ -181,6 +184,8 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
         body,
         answered: 0,
     };
+    let message = (received.target.clone(), received.id().to_owned());
+    shared.seen.lock().unwrap().insert(message);
     let before = {
         let mut counts = shared.counts.lock().unwrap();
         let count = counts.entry(received.id().to_owned()).or_default();
