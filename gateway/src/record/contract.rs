@@ -1,5 +1,7 @@
 //! What every store has to do, as tests that run against each of them.
 
+mod model;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
