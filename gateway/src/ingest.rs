@@ -21,6 +21,7 @@ use url::Url;
 use crate::access::authenticate;
 use crate::digest::Digest;
 use crate::event::to_microsecond;
+use crate::failpoint::{self, Point};
 use crate::pipeline::Pipeline;
 use crate::problem::Problem;
 use crate::record::{Accepted, AcceptedEvent, Idempotency};
@@ -86,6 +87,7 @@ async fn accept(
     check_content_type(&parts.headers)?;
     let key = idempotency_key(&parts.headers)?;
     let body = read(body, ingest.config.max_body_bytes).await?;
+    failpoint::hit(Point::BodyRead);
     let events = {
         let about = body::About {
             config: &ingest.config,
@@ -100,6 +102,7 @@ async fn accept(
         tracing::error!(%error, "events cannot be kept");
         Problem::store_unavailable("nothing was accepted; send the request again later")
     })?;
+    failpoint::hit(Point::EventsAccepted);
     match accepted {
         Accepted::Stored(events) => Ok(answer(events, false)),
         Accepted::Repeated(events) => Ok(answer(events, true)),

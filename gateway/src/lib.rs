@@ -9,6 +9,7 @@ pub mod kv;
 pub mod digest;
 pub mod telemetry;
 pub mod shutdown;
+pub mod failpoint;
 
 pub mod route;
 pub mod transform;

@@ -15,6 +15,7 @@ mod ready;
 mod render;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use url::Url;
@@ -35,6 +36,9 @@ use ready::{Job, Ready, Slot};
 
 pub use self::breaker::Config as BreakerConfig;
 pub use self::host::services;
+
+/// How long to wait before asking the store again for what has to be done.
+const STORE_AGAIN: Duration = Duration::from_millis(500);
 
 /// How much work is under way at once, and when it is held.
 #[derive(Debug, Clone)]
@@ -149,7 +153,13 @@ impl Pipeline {
         let accepted_at = Timestamp::now();
         let tenant = Arc::clone(tenant.name());
         let submission = Submission { tenant, accepted_at, idempotency, events };
-        let accepted = self.0.store.accept(submission).await?;
+        let accepted = match self.0.store.accept(submission).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                self.give_back(fresh.into_iter().flatten().collect());
+                return Err(error);
+            }
+        };
         drop(joining);
         if let Accepted::Stored(answers) = &accepted {
             // The jobs of what was not kept give their slots back.
@@ -161,6 +171,25 @@ impl Pipeline {
             }
         }
         Ok(accepted)
+    }
+
+    /// Gives back what a failed submission was to have in hand. A store whose answer was lost may have kept it, and a
+    /// producer that sends it again is told that it is kept, so it must not stay in hand with nobody.
+    fn give_back(&self, jobs: Vec<Job>) {
+        let ids: Vec<_> = jobs.iter().map(|job| job.delivery.id).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let pipeline = self.clone();
+        tokio::spawn(async move {
+            while let Err(error) = pipeline.0.store.release(ids.clone()).await {
+                tracing::debug!(%error, "a failed submission cannot be given back; trying again");
+                tokio::time::sleep(STORE_AGAIN).await;
+            }
+            // Their slots until now: so many wait here at most, however long the store is away.
+            drop(jobs);
+            pipeline.0.alarm.ring();
+        });
     }
 
     /// The deliveries that an event is owed, and jobs for those that there is room for now. What is to be

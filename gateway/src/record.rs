@@ -45,7 +45,8 @@ pub trait Store: Send + Sync + 'static {
     fn claim(&self, now: Timestamp, limit: usize, except: Vec<WebhookId>)
     -> Operation<'_, Claimed>;
 
-    /// Records what became of a delivery in hand.
+    /// Records what became of a delivery in hand. Recording the same again changes nothing: whoever got no
+    /// answer asks again.
     fn record(&self, update: Update) -> Operation<'_, ()>;
 
     /// Takes in hand held deliveries of a webhook, in order of acceptance.
@@ -314,7 +315,7 @@ pub struct DeliveryRecord {
     pub attempts: Vec<Attempt>,
 }
 
-/// Why a store could not do what it was asked. Nothing was kept.
+/// Why a store could not do what it was asked. Nothing was kept, unless only the answer was lost.
 #[derive(Debug, Clone)]
 pub struct StoreError {
     message: Arc<str>,

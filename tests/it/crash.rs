@@ -1,94 +1,18 @@
 //! Processes that are killed or told to stop: nothing that was acknowledged is lost.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use hookmill_tests::{Gateway, Receiver, Reply, Running, eventually};
+use hookmill_tests::{
+    Api, Dice, Gateway, Ledger, Load, Receiver, Reckoning, Reply, Shape, eventually,
+};
 use serde_json::json;
 
-/// Tasks that send at once.
-const SENDERS: usize = 16;
-
-/// Sends from several tasks until told to stop or the gateway is gone, and gathers what was acknowledged.
-struct Load {
-    acknowledged: Arc<Mutex<BTreeSet<String>>>,
-    over: Arc<AtomicBool>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(gateway: &Arc<Running>) -> Self {
-        let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
-        let over = Arc::new(AtomicBool::new(false));
-        let tasks = (0..SENDERS)
-            .map(|task| {
-                let gateway = Arc::clone(gateway);
-                tokio::spawn(send(gateway, task, Arc::clone(&acknowledged), Arc::clone(&over)))
-            })
-            .collect();
-        Self { acknowledged, over, tasks }
-    }
-
-    /// What was acknowledged, once no task sends any more.
-    async fn end(self) -> BTreeSet<String> {
-        self.over.store(true, Ordering::Relaxed);
-        for task in self.tasks {
-            task.await.unwrap();
-        }
-        self.acknowledged.lock().unwrap().clone()
-    }
-}
-
-/// One task of a load.
-async fn send(
-    gateway: Arc<Running>,
-    task: usize,
-    acknowledged: Arc<Mutex<BTreeSet<String>>>,
-    over: Arc<AtomicBool>,
-) {
-    for n in 0.. {
-        let body = json!({ "type": "load", "data": { "task": task, "n": n } });
-        let Ok(answer) = gateway.request(body.to_string(), &[]).await else { return };
-        if answer.status == 202 {
-            let id = answer.body["events"][0]["id"].as_str().unwrap().to_owned();
-            acknowledged.lock().unwrap().insert(id);
-        }
-        if over.load(Ordering::Relaxed) {
-            return;
-        }
-    }
-}
-
-/// A number below `limit` that differs from run to run; it is printed with a failure.
-fn random(limit: u64) -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    u64::from(now.subsec_nanos()) / 7 % limit
-}
-
-/// Everything acknowledged arrived, verified, and each id with the same bytes every time.
-async fn check(acknowledged: &BTreeSet<String>, receiver: &Receiver) -> usize {
-    let missing = || {
-        let arrived = receiver.ids();
-        acknowledged.difference(&arrived).count()
-    };
-    eventually("everything acknowledged", || async { missing() == 0 }).await;
-    let mut bodies = BTreeMap::new();
-    let mut duplicates = 0;
-    for request in receiver.received() {
-        assert!(request.verified, "{request:?}");
-        if let Some(earlier) = bodies.insert(request.id().to_owned(), request.body.clone()) {
-            assert_eq!(earlier, request.body, "{}", request.id());
-            duplicates += 1;
-        }
-    }
-    duplicates
-}
+/// Deliveries under way at once: so many can be sent again after a kill.
+const UNDER_WAY: usize = 128;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_kills_under_load_lose_nothing() {
-    const ROUNDS: u64 = 10;
+    const ROUNDS: usize = 10;
     // Now and then a failure, so that retries are due when the process is killed.
     let receiver = Receiver::answering(|request, before| {
         let unlucky = request.body.iter().map(|byte| usize::from(*byte)).sum::<usize>() % 10 == 0;
@@ -100,22 +24,14 @@ async fn ten_kills_under_load_lose_nothing() {
         .plugins(&[("stamp", json!({}))])
         .set("retry", &json!(["200ms", "1s", "5s"]));
     let gateway = Gateway::new().plugin("stamp").webhook(webhook);
-    let (gateway, acknowledged) = killed_under_load(gateway, ROUNDS).await;
-    let running = gateway.start().await;
-    let duplicates = check(&acknowledged, &receiver).await;
-    // What was sent and not recorded when it was killed: no more than could be under way.
-    let limit = usize::try_from(ROUNDS).unwrap() * 1_024 + acknowledged.len() / 5;
-    assert!(duplicates <= limit, "{duplicates} duplicates of {}", acknowledged.len());
-    for id in acknowledged.iter().take(50) {
-        let deliveries = running.settled(id).await;
-        assert_eq!(deliveries[0]["state"], "delivered", "{id}");
-    }
+    let reckoning = killed_under_load(gateway, ROUNDS, &receiver, 1).await;
+    assert_eq!(reckoning.delivered, reckoning.acknowledged, "{reckoning}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_lose_no_part_of_a_split() {
     let receiver = Receiver::answering(|request, before| {
-        let unlucky = request.id().ends_with("-2") && before == 0;
+        let unlucky = request.id().ends_with("~2") && before == 0;
         Reply::status(if unlucky { 500 } else { 200 })
     })
     .await;
@@ -125,33 +41,34 @@ async fn kills_lose_no_part_of_a_split() {
         .plugins(&[("misbehave", three)])
         .set("retry", &json!(["100ms", "1s", "5s"]));
     let gateway = Gateway::new().plugin("misbehave").webhook(webhook);
-    let (gateway, acknowledged) = killed_under_load(gateway, 4).await;
-    let _running = gateway.start().await;
-    let parts = |id: &String| [id.clone(), format!("{id}-2"), format!("{id}-3")];
-    check(&acknowledged.iter().flat_map(parts).collect(), &receiver).await;
+    let reckoning = killed_under_load(gateway, 4, &receiver, 3).await;
+    assert_eq!(reckoning.delivered, 3 * reckoning.acknowledged, "{reckoning}");
 }
 
-/// Starts a gateway, sends, and kills it at a random moment, again and again; gives what was acknowledged.
-async fn killed_under_load(mut gateway: Gateway, rounds: u64) -> (Gateway, BTreeSet<String>) {
-    let mut acknowledged = BTreeSet::new();
-    for round in 0..rounds {
-        let running = Arc::new(gateway.start().await);
-        let load = Load::start(&running);
-        let pause = Duration::from_millis(50 + random(400));
-        tokio::time::sleep(pause).await;
-        gateway = kill(running).await;
-        let sent = load.end().await;
-        assert!(!sent.is_empty(), "nothing was sent in round {round}, {pause:?}");
-        acknowledged.extend(sent);
+/// Sends to a gateway that is killed at random moments and started again, so many times; gives what came of it.
+/// No promise is broken by that.
+async fn killed_under_load(
+    gateway: Gateway,
+    rounds: usize,
+    receiver: &Receiver,
+    per_event: usize,
+) -> Reckoning {
+    let mut running = gateway.setting(&format!("delivery.concurrency = {UNDER_WAY}")).start().await;
+    let (api, ledger) = (Api::of(&running), Ledger::default());
+    let load = Load::start(&Shape { producers: 16, ..Shape::small("it") }, &api, &ledger);
+    let dice = Dice::fresh();
+    println!("seed {}", dice.seed);
+    for _ in 0..rounds {
+        load.progress(1).await;
+        tokio::time::sleep(Duration::from_millis(50 + dice.below(400))).await;
+        running = running.kill().await.start().await;
+        api.move_to(&running);
     }
-    (gateway, acknowledged)
-}
-
-/// Kills a gateway that others still send to: they see the connection break.
-async fn kill(running: Arc<Running>) -> Gateway {
-    running.signal("KILL").await;
-    eventually("the senders", || async { Arc::strong_count(&running) == 1 }).await;
-    Arc::into_inner(running).unwrap().kill().await
+    load.progress(1).await;
+    load.end().await;
+    let reckoning = Reckoning::of(&ledger, &api, receiver, per_event).await;
+    reckoning.assert_kept(rounds, UNDER_WAY);
+    reckoning
 }
 
 #[tokio::test]
@@ -206,18 +123,19 @@ async fn a_retry_that_was_waiting_keeps_its_time_and_its_bytes_over_a_kill() {
 async fn being_told_to_stop_under_load_loses_nothing_and_repeats_nothing() {
     let receiver = Receiver::answering(|_, _| Reply::after(Duration::from_millis(20))).await;
     let webhook = receiver.webhook("it").plugins(&[("stamp", json!({}))]);
-    let mut gateway = Gateway::new().plugin("stamp").webhook(webhook);
-    let mut acknowledged = BTreeSet::new();
+    let mut running = Gateway::new().plugin("stamp").webhook(webhook).start().await;
+    let (api, ledger) = (Api::of(&running), Ledger::default());
+    let load = Load::start(&Shape { producers: 16, ..Shape::small("it") }, &api, &ledger);
     for _ in 0..3 {
-        let running = Arc::new(gateway.start().await);
-        let load = Load::start(&running);
+        load.progress(1).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        running.signal("TERM").await;
-        acknowledged.extend(load.end().await);
-        gateway = Arc::into_inner(running).unwrap().ended().await;
+        running = running.stop().await.start().await;
+        api.move_to(&running);
     }
-    let _running = gateway.start().await;
-    assert_eq!(check(&acknowledged, &receiver).await, 0, "duplicates");
+    load.end().await;
+    let reckoning = Reckoning::of(&ledger, &api, &receiver, 1).await;
+    reckoning.assert_kept(3, 0);
+    assert_eq!(reckoning.arrivals, reckoning.delivered, "{reckoning}");
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use hookmill_tests::workspace;
 
 /// What every module may name.
-const GROUND: &[&str] = &["event", "delivery", "kv", "digest", "telemetry", "shutdown"];
+const GROUND: &[&str] =
+    &["event", "delivery", "kv", "digest", "telemetry", "shutdown", "failpoint"];
 
 /// Each module of the gateway, with what it may import beside the ground. A stage imports no other stage.
 const MODULES: &[(&str, &[&str])] = &[
@@ -17,6 +18,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("telemetry", &[]),
     ("shutdown", &[]),
+    ("failpoint", &[]),
     ("route", &[]),
     ("transform", &[]),
     ("sign", &[]),

@@ -46,6 +46,10 @@ mod versions;
 mod configs;
 /// Processes that are killed or told to stop.
 mod crash;
+/// Processes that die at each step of an event's path.
+mod kill_matrix;
+/// A store that fails, answers late, or does what it says it could not.
+mod faulty_store;
 /// What the configuration and the command line say.
 mod command;
 /// What a plugin's author does: `hookmill plugin`, from `new` to a running gateway.

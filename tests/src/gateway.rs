@@ -2,10 +2,12 @@
 
 use std::fs::{OpenOptions, read_to_string};
 use std::future::Future;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use hookmill::failpoint::Point;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -15,13 +17,13 @@ use crate::files::{Plugins, wasm};
 use crate::webhook::Webhook;
 
 /// The key of the tenant `acme`.
-const KEY: &str = "acme-key-0123456789abcdef";
+pub(crate) const KEY: &str = "acme-key-0123456789abcdef";
 
 /// The key of the tenant `globex`.
 const OTHER_KEY: &str = "globex-key-0123456789abcdef";
 
 /// How long a test waits for something that should happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until a condition holds.
 ///
@@ -154,12 +156,34 @@ impl Gateway {
 
     /// Starts it again with the configuration file as it was left.
     pub async fn resume(self) -> Running {
-        let path = self.configuration_file();
-        let (child, url) = spawn(&self.binary, &path, &self.log()).await;
-        Running { gateway: self, client: client(), child, url }
+        let log = self.log();
+        match self.spawn(None).await {
+            Ok(running) => running,
+            Err(_) => {
+                panic!("the gateway ended before it listened:\n{}", read_to_string(log).unwrap())
+            }
+        }
     }
 
-    fn configuration(&self) -> String {
+    /// Starts it so that it dies, as if by SIGKILL, when it comes to a point for the `time`th time; `Err` when
+    /// that was before it took events.
+    pub async fn start_to_die(self, point: Point, time: u32) -> Result<Running, Self> {
+        std::fs::write(self.configuration_file(), self.configuration()).unwrap();
+        self.spawn(Some(format!("{point}@{time}"))).await
+    }
+
+    async fn spawn(self, failpoint: Option<String>) -> Result<Running, Self> {
+        let path = self.configuration_file();
+        let (child, url) = spawn(&self.binary, &path, &self.log(), failpoint).await;
+        match url {
+            Some(url) => Ok(Running { gateway: self, client: client(), child, url }),
+            None => Err(self),
+        }
+    }
+
+    /// What stands in its configuration file, once it has been started.
+    #[must_use]
+    pub fn configuration(&self) -> String {
         let base = [
             "listen = \"127.0.0.1:0\"",
             "delivery.allow_http = true",
@@ -188,7 +212,13 @@ pub fn binary() -> PathBuf {
     own.ancestors().nth(2).unwrap().join("hookmill-under-test")
 }
 
-async fn spawn(binary: &Path, configuration: &Path, log: &Path) -> (Child, String) {
+/// Starts the process; gives its address too, unless it ended before it listened.
+async fn spawn(
+    binary: &Path,
+    configuration: &Path,
+    log: &Path,
+    failpoint: Option<String>,
+) -> (Child, Option<String>) {
     let file = OpenOptions::new().create(true).append(true).open(log).unwrap();
     let mut command = Command::new(binary);
     for (variable, _) in std::env::vars_os() {
@@ -196,6 +226,9 @@ async fn spawn(binary: &Path, configuration: &Path, log: &Path) -> (Child, Strin
         if variable.to_string_lossy().starts_with("HOOKMILL_") {
             command.env_remove(variable);
         }
+    }
+    if let Some(failpoint) = failpoint {
+        command.env("FAILPOINT", failpoint);
     }
     let mut child = command
         .arg("serve")
@@ -208,15 +241,12 @@ async fn spawn(binary: &Path, configuration: &Path, log: &Path) -> (Child, Strin
         .expect("the gateway's binary");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
-    let line = line.unwrap_or_else(|| {
-        panic!("the gateway ended before it listened:\n{}", read_to_string(log).unwrap())
-    });
-    let url = line.strip_prefix("listening on ").expect("the address").to_owned();
+    let url = line.map(|line| line.strip_prefix("listening on ").expect("the address").to_owned());
     (child, url)
 }
 
 /// A client like a producer's.
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     // An error says that it is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
@@ -395,6 +425,17 @@ impl Running {
         self.take()
     }
 
+    /// Waits for a process that was to die.
+    ///
+    /// # Panics
+    /// When it does not, or not of SIGKILL.
+    pub async fn died(mut self) -> Gateway {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let ended = ended.expect("the gateway lives on").unwrap();
+        assert_eq!(ended.signal(), Some(9), "{ended}");
+        self.take()
+    }
+
     /// Ends the process with SIGTERM and waits for it.
     pub async fn stop(self) -> Gateway {
         self.signal("TERM").await;
@@ -434,7 +475,7 @@ impl Drop for Running {
     }
 }
 
-async fn answer(response: reqwest::Response) -> reqwest::Result<Answer> {
+pub(crate) async fn answer(response: reqwest::Response) -> reqwest::Result<Answer> {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let bytes = response.bytes().await?;
     Ok(Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null), headers })

@@ -1,6 +1,6 @@
 //! A receiver: takes what the gateway delivers, verifies it as a customer would, and answers as told.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct Received {
     pub body: Bytes,
     /// Whether the reference library of Standard Webhooks accepts the signature.
     pub verified: bool,
+    /// The status that it was answered with.
+    pub answered: u16,
 }
 
 impl Received {
@@ -94,6 +96,8 @@ pub struct Receiver {
 
 struct Shared {
     received: Mutex<Vec<Received>>,
+    /// Where what has come.
+    seen: Mutex<HashSet<(String, String)>>,
     /// How often each id has come.
     counts: Mutex<HashMap<String, usize>>,
     answer: Box<Answer>,
@@ -113,6 +117,7 @@ impl Receiver {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             received: Mutex::default(),
+            seen: Mutex::default(),
             counts: Mutex::default(),
             answer: Box::new(answer),
         });
@@ -151,6 +156,12 @@ impl Receiver {
         self.shared.counts.lock().unwrap().keys().cloned().collect()
     }
 
+    /// Leaves of these paths and ids the ones that have not arrived.
+    pub fn retain_missing(&self, messages: &mut HashSet<(String, String)>) {
+        let seen = self.shared.seen.lock().unwrap();
+        messages.retain(|message| !seen.contains(message));
+    }
+
     /// All that has arrived, once it is at least this many requests.
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
         let arrived = || async { self.shared.received.lock().unwrap().len() >= count };
@@ -171,13 +182,16 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
         return Response::new(Body::empty());
     };
     let webhook = standardwebhooks::Webhook::new(SECRET).unwrap();
-    let received = Received {
+    let mut received = Received {
         target: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
         method: parts.method.to_string(),
         verified: webhook.verify(&body, &parts.headers).is_ok(),
         headers: parts.headers,
         body,
+        answered: 0,
     };
+    let message = (received.target.clone(), received.id().to_owned());
+    shared.seen.lock().unwrap().insert(message);
     let before = {
         let mut counts = shared.counts.lock().unwrap();
         let count = counts.entry(received.id().to_owned()).or_default();
@@ -185,6 +199,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
         *count - 1
     };
     let reply = (shared.answer)(&received, before);
+    received.answered = reply.status;
     shared.received.lock().unwrap().push(received);
     tokio::time::sleep(reply.delay).await;
     let mut response = Response::new(Body::from(reply.body));

@@ -14,6 +14,7 @@ mod demo;
 mod languages;
 mod process;
 mod report;
+mod soak;
 mod test;
 mod wasm;
 mod workspace;
@@ -45,6 +46,12 @@ Tasks:
   demo [--once]       the whole product with real processes: events in, plugins between, signed
                       requests out; a plugin replaced while events flow; the gateway killed and
                       restarted. With --once it ends by itself, and with 0 only if nothing was lost
+  soak                a gateway under load while it is killed, frozen, reconfigured and failed by plugins and
+                      receivers at random; ends with 0 only if no promise was broken
+    --minutes N         how long (20)
+    --kills N           so many kills in a row instead, and how soon what was owed was out after each
+    --seed N            the same faults again, as far as timing allows
+    --release           with optimised builds
   bench plugin        the cost of one plugin call, beside the same natively
     --peers             beside another plugin runtime too, which is built first
     --json              print the figures as JSON, and nothing else, on standard output
@@ -82,6 +89,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(&arguments.rest()),
         Some("wasm") => arguments.end().and_then(|()| wasm::run()),
         Some("demo") => demo::run(arguments),
+        Some("soak") => soak::run(arguments),
         Some("bench") => bench::run(arguments),
         Some(other) => Err(anyhow::anyhow!("there is no task {other:?}; `cargo xtask` lists them")),
     };

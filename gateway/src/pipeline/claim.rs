@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::breaker::Turn;
 use super::ready::Job;
 use super::{Pipeline, size};
+use crate::failpoint::{self, Point};
 use crate::record::StoreError;
 use crate::shutdown::Drain;
 
@@ -116,6 +117,9 @@ async fn claim(pipeline: &Pipeline) -> Result<Option<Timestamp>, StoreError> {
             let claimed = claiming.0.store.claim(Timestamp::now(), limit, full).await?;
             let snapshot = claiming.0.current.load();
             let count = claimed.deliveries.len();
+            if count > 0 {
+                failpoint::hit(Point::DeliveriesClaimed);
+            }
             claiming.begin(claimed.deliveries.into_iter().map(|(event, delivery)| {
                 let webhook = snapshot.webhook(&delivery.webhook);
                 let max_running = webhook.map_or(1, |webhook| webhook.definition.concurrency);

@@ -2,7 +2,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
@@ -12,16 +11,14 @@ use url::Url;
 use super::breaker::Turn;
 use super::breakers::Joining;
 use super::ready::Job;
-use super::{Pipeline, hold, render, size};
+use super::{Pipeline, STORE_AGAIN, hold, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
 use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request, Timings};
 use crate::event::Event;
+use crate::failpoint::{self, Point};
 use crate::record::{NewDelivery, Next, Start, Update};
 use crate::snapshot::{Snapshot, Webhook};
 use crate::transform::{self, Failed, Outcome, Recipient};
-
-/// How long to wait before recording again what the store could not take.
-const RECORD_AGAIN: Duration = Duration::from_millis(500);
 
 /// Sees one delivery through an attempt and records what came of it.
 pub(super) async fn run(
@@ -30,6 +27,7 @@ pub(super) async fn run(
     mut delivery: Delivery,
     turn: Turn,
 ) {
+    failpoint::hit(Point::DeliveryBegun);
     let began = Began::now();
     let attempt = AssertUnwindSafe(attempt(pipeline, &event, &mut delivery, turn, began));
     let ended = match attempt.catch_unwind().await {
@@ -255,7 +253,9 @@ async fn send(
         connection: webhook.definition.connection.clone(),
     };
     let client = &pipeline.0.client;
+    failpoint::hit(Point::RequestReady);
     let exchange = client.send(outbound).await;
+    failpoint::hit(Point::ResponseRead);
     client.for_record(exchange, || render::credentials(webhook, event, request))
 }
 
@@ -298,8 +298,9 @@ async fn record(pipeline: &Pipeline, update: Update) {
     };
     while let Err(error) = pipeline.0.store.record(update.clone()).await {
         tracing::error!(%error, delivery = %update.delivery, "an outcome cannot be recorded; trying again");
-        tokio::time::sleep(RECORD_AGAIN).await;
+        tokio::time::sleep(STORE_AGAIN).await;
     }
+    failpoint::hit(Point::OutcomeRecorded);
     if let Some(at) = due {
         pipeline.0.alarm.due(at);
     }

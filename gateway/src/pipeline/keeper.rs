@@ -10,6 +10,7 @@ use super::breaker::{Progress, Turn};
 use super::ready::Job;
 use super::{Pipeline, size};
 use crate::delivery::WebhookId;
+use crate::failpoint::{self, Point};
 use crate::record::{Hold, StoreError, Which};
 use crate::shutdown::Drain;
 
@@ -94,6 +95,7 @@ async fn take(
     which: Which,
 ) -> Result<Progress, StoreError> {
     let taken = pipeline.0.store.take_held(webhook.clone(), which).await?;
+    failpoint::hit(Point::HeldTaken);
     let turn = match which {
         Which::Trial(_) => Turn::Trial,
         Which::Release(_) => Turn::Released,

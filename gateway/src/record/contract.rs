@@ -1,5 +1,7 @@
 //! What every store has to do, as tests that run against each of them.
 
+mod model;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +64,7 @@ mod sqlite {
         released_deliveries_can_be_claimed_again
         a_retry_keeps_its_request_and_its_attempts
         a_split_makes_deliveries_of_their_own
+        what_is_recorded_twice_counts_once
         finished_deliveries_are_never_claimed
         held_deliveries_are_never_due_and_keep_their_reason
         held_deliveries_are_taken_in_order_of_acceptance
@@ -404,6 +407,30 @@ async fn a_split_makes_deliveries_of_their_own(fixture: impl Fixture) {
     let bodies: Vec<_> = open.iter().map(|part| &part.request.as_ref().unwrap().body[..]).collect();
     assert_eq!(bodies.len(), 2);
     assert!(bodies.contains(&&b"1"[..]) && bodies.contains(&&b"3"[..]), "{bodies:?}");
+}
+
+async fn what_is_recorded_twice_counts_once(fixture: impl Fixture) {
+    let store = fixture.open();
+    let twice = async |update: Update| {
+        store.record(update.clone()).await.unwrap();
+        store.record(update).await.unwrap();
+    };
+    store.accept(submission(vec![event("e1", "1"), event("e2", "2")])).await.unwrap();
+    let [first, second] = &claim(&store, at(0)).await[..] else { panic!("two deliveries") };
+
+    let attempt = failed(1, FailureKind::Status);
+    twice(update(first.id, attempt, Next::Retry { at: at(5), request: None })).await;
+    let [again] = &claim(&store, at(5)).await[..] else { panic!("one delivery") };
+    assert_eq!((again.id, again.attempts), (first.id, 1));
+    twice(update(first.id, failed(6, FailureKind::Status), Next::Dead)).await;
+    let deliveries = read(&store, "e1").await.unwrap().deliveries;
+    assert_eq!((deliveries[0].state, deliveries[0].attempts.len()), (State::Dead, 2));
+
+    let others = vec![(delivery("wh_a", Start::InHand), request("[2]"))];
+    twice(update(second.id, None, Next::Split { first: request("[1]"), others })).await;
+    assert_eq!(read(&store, "e2").await.unwrap().deliveries.len(), 2);
+    twice(update(second.id, None, Next::Held(hold("p@1", 0)))).await;
+    assert_eq!(store.holds().await.unwrap()[0].deliveries, 1);
 }
 
 async fn finished_deliveries_are_never_claimed(fixture: impl Fixture) {

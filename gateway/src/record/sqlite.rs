@@ -23,6 +23,7 @@ use super::{
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
+use crate::failpoint::{self, Point};
 use crate::kv::{Operation as KeyOperation, Outcome, Request};
 use writer::{Command, Writer};
 
@@ -235,6 +236,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", version)?;
+        failpoint::hit(Point::MigrationApplied);
         transaction.commit()?;
     }
     Ok(())

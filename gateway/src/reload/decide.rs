@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::agree::{Agreement, Proposal, agree};
 use super::entry::Waiting;
 use super::{Reloader, declared};
+use crate::failpoint::{self, Point};
 use crate::snapshot::{Current, Misconfigured, PluginKey, Snapshot, TenantDefinition};
 
 /// What waits beside the plugins, and what was said of it.
@@ -71,6 +72,7 @@ impl Reloader {
         // All of it was checked just now.
         let snapshot = snapshot.with_plugins(plugins);
         self.report_misconfigured(&snapshot);
+        failpoint::hit(Point::ChangeAgreed);
         current.store(snapshot);
         self.agreed_declared(&refused_declared);
     }

@@ -5,6 +5,7 @@ use super::contract::hookmill::plugin::log::Level;
 use super::usage::{LogLevel, LogLine};
 use crate::delivery::{DeliveryId, OneLine};
 use crate::event::Event;
+use crate::failpoint::{self, Point};
 
 /// The messages of one call, up to its limits.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl Log {
     }
 
     pub(super) fn push(&mut self, level: Level, mut message: String) {
+        failpoint::hit(Point::PluginCalled);
         if self.lines_left == 0 || self.bytes_left == 0 {
             self.omitted += 1;
             return;

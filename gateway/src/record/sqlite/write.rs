@@ -10,6 +10,7 @@ use super::super::{Claimed, NewDelivery, Next, Start, Update};
 use super::{hold, rows};
 use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
 use crate::event::Event;
+use crate::failpoint::{self, Point};
 
 /// Makes due again what an earlier process had in hand, or holds it again.
 pub(super) fn recover(connection: &Connection) -> rusqlite::Result<()> {
@@ -108,6 +109,9 @@ pub(super) fn record(
     chains: &mut Chains,
     update: &Update,
 ) -> rusqlite::Result<()> {
+    if is_recorded(connection, update)? {
+        return Ok(());
+    }
     let chain = chains.seq(connection, &update.chain)?;
     let counted = update.attempt.is_some() && !matches!(update.next, Next::Held(_));
     let set = |state: State, due_at: Option<i64>, claimed: bool, reason: Option<&str>| {
@@ -156,6 +160,7 @@ pub(super) fn record(
                 insert_delivery(connection, event, delivery, part, due_at, chain)?;
                 insert_request(connection, delivery.id, request)?;
             }
+            failpoint::hit(Point::PartsWritten);
         }
     }
     if !matches!(update.next, Next::Retry { .. } | Next::Held(_) | Next::Split { .. }) {
@@ -165,6 +170,26 @@ pub(super) fn record(
         .attempt
         .as_ref()
         .map_or(Ok(()), |attempt| insert_attempt(connection, update.delivery, attempt))
+}
+
+/// Whether this update was recorded before, where recording it twice would count or add something twice.
+fn is_recorded(connection: &Connection, update: &Update) -> rusqlite::Result<bool> {
+    let delivery = update.delivery.as_bytes();
+    match (&update.attempt, &update.next) {
+        (Some(attempt), _) => connection
+            .prepare_cached("SELECT 1 FROM attempts WHERE delivery = ?1 AND started_at = ?2")?
+            .exists(params![delivery, rows::micros(attempt.started_at)]),
+        (None, Next::Split { others, .. }) => match others.first() {
+            Some((other, _)) => connection
+                .prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1")?
+                .exists([other.id.as_bytes()]),
+            None => Ok(false),
+        },
+        (None, Next::Held(_)) => connection
+            .prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1 AND state = 'held'")?
+            .exists([delivery]),
+        (None, _) => Ok(false),
+    }
 }
 
 /// A finished delivery sends nothing again.

@@ -16,6 +16,7 @@ use super::kv::{self, Journals};
 use super::write::{self, Chains};
 use super::{accept, hold};
 use crate::delivery::{DeliveryId, WebhookId};
+use crate::failpoint::{self, Point};
 use crate::kv::{Outcome as KeyOutcome, Request as KeyRequest};
 
 /// Commands in one commit at most: bounds how long the first of them waits for the last.
@@ -170,10 +171,13 @@ impl Command {
     fn apply(&self, connection: &Connection, known: &mut Known) -> rusqlite::Result<Outcome> {
         match self {
             Self::Accept(submission, _) => {
-                accept::accept(connection, submission).map(Outcome::Accepted)
+                let accepted = accept::accept(connection, submission)?;
+                failpoint::hit(Point::EventsWritten);
+                Ok(Outcome::Accepted(accepted))
             }
             Self::Record(update, _) => {
                 write::record(connection, &mut known.chains, update)?;
+                failpoint::hit(Point::OutcomeWritten);
                 known.journals.settle(connection, update).map(|()| Outcome::Done)
             }
             Self::Release(deliveries, _) => {
@@ -199,6 +203,7 @@ impl Command {
     fn answer(self, outcome: Outcome) {
         match (self, outcome) {
             (Self::Accept(_, reply), Outcome::Accepted(accepted)) => {
+                failpoint::hit(Point::EventsCommitted);
                 drop(reply.send(Ok(accepted)));
             }
             (Self::Claim { reply, .. }, Outcome::Claimed(claimed)) => {

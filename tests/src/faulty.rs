@@ -1,0 +1,151 @@
+//! A store that fails, answers late, or does what it then says it could not, in front of a sound one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hookmill::delivery::{DeliveryId, WebhookId};
+use hookmill::event::EventId;
+use hookmill::kv;
+use hookmill::record::{
+    Accepted, Claimed, EventRecord, Held, Operation, Store, StoreError, Submission, Taken, Update,
+    Which,
+};
+use jiff::Timestamp;
+
+use crate::dice::Dice;
+
+/// The longest delay of an answer, in milliseconds.
+const MAX_DELAY_MS: u64 = 50;
+
+/// How often something goes wrong, in percent of the operations.
+#[derive(Debug, Clone, Copy)]
+pub struct Faults {
+    /// Refused: nothing is done.
+    pub fail: u64,
+    /// Torn: it is done, and the answer says that it is not.
+    pub tear: u64,
+    /// Late, before or after it is done.
+    pub delay: u64,
+    /// Whether what is given out can be torn too: nobody knows then what is in hand, until the next start.
+    pub tear_claims: bool,
+}
+
+/// A store with faults.
+pub struct Faulty {
+    inner: Arc<dyn Store>,
+    faults: Faults,
+    dice: Dice,
+    healed: AtomicBool,
+    failed: AtomicUsize,
+    torn: AtomicUsize,
+}
+
+impl Faulty {
+    /// The faults of `dice` in front of a store.
+    pub fn new(inner: Arc<dyn Store>, faults: Faults, dice: Dice) -> Self {
+        let (failed, torn) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { inner, faults, dice, healed: AtomicBool::new(false), failed, torn }
+    }
+
+    /// From here on nothing goes wrong. Gives how many operations had failed, and how many were torn.
+    pub fn heal(&self) -> (usize, usize) {
+        self.healed.store(true, Ordering::Relaxed);
+        (self.failed.load(Ordering::Relaxed), self.torn.load(Ordering::Relaxed))
+    }
+
+    /// Does an operation with what goes wrong with it.
+    fn with_faults<'a, T: Send + 'a>(
+        &'a self,
+        can_tear: bool,
+        operation: impl FnOnce() -> Operation<'a, T> + Send + 'a,
+    ) -> Operation<'a, T> {
+        Box::pin(async move {
+            if self.healed.load(Ordering::Relaxed) {
+                return operation().await;
+            }
+            self.delay().await;
+            if self.dice.chance(self.faults.fail) {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                return Err(StoreError::new("a fault: nothing was done"));
+            }
+            let done = operation().await;
+            self.delay().await;
+            if can_tear && self.dice.chance(self.faults.tear) {
+                self.torn.fetch_add(1, Ordering::Relaxed);
+                return Err(StoreError::new("a fault: the answer is lost"));
+            }
+            done
+        })
+    }
+
+    async fn delay(&self) {
+        if self.dice.chance(self.faults.delay) {
+            tokio::time::sleep(Duration::from_millis(self.dice.below(MAX_DELAY_MS))).await;
+        }
+    }
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faulty").field("faults", &self.faults).finish_non_exhaustive()
+    }
+}
+
+impl Store for Faulty {
+    fn accept(&self, submission: Submission) -> Operation<'_, Accepted> {
+        self.with_faults(true, || self.inner.accept(submission))
+    }
+
+    fn claim(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        except: Vec<WebhookId>,
+    ) -> Operation<'_, Claimed> {
+        self.with_faults(self.faults.tear_claims, move || self.inner.claim(now, limit, except))
+    }
+
+    fn record(&self, update: Update) -> Operation<'_, ()> {
+        self.with_faults(true, || self.inner.record(update))
+    }
+
+    fn take_held(&self, webhook: WebhookId, which: Which) -> Operation<'_, Taken> {
+        self.with_faults(self.faults.tear_claims, move || self.inner.take_held(webhook, which))
+    }
+
+    fn lift(&self, webhook: WebhookId) -> Operation<'_, ()> {
+        self.with_faults(true, || self.inner.lift(webhook))
+    }
+
+    fn holds(&self) -> Operation<'_, Vec<Held>> {
+        // Without it a gateway does not start.
+        self.inner.holds()
+    }
+
+    fn release(&self, deliveries: Vec<DeliveryId>) -> Operation<'_, ()> {
+        self.with_faults(true, || self.inner.release(deliveries))
+    }
+
+    fn event(&self, tenant: Arc<str>, id: EventId) -> Operation<'_, Option<EventRecord>> {
+        self.with_faults(true, || self.inner.event(tenant, id))
+    }
+
+    fn kv(&self, request: kv::Request) -> Operation<'_, kv::Outcome> {
+        self.with_faults(true, || self.inner.kv(request))
+    }
+
+    fn sweep_keys(&self, now: Timestamp, limit: usize) -> Operation<'_, usize> {
+        self.with_faults(true, move || self.inner.sweep_keys(now, limit))
+    }
+
+    fn random_seed(&self) -> Operation<'_, [u8; 32]> {
+        // The same: it is asked for at the start.
+        self.inner.random_seed()
+    }
+
+    fn ping(&self) -> Operation<'_, ()> {
+        self.with_faults(true, || self.inner.ping())
+    }
+}
