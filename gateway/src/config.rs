@@ -21,6 +21,7 @@ mod headers;
 mod item;
 mod json;
 mod reader;
+mod retention;
 mod secret;
 mod section;
 mod suggest;
@@ -144,12 +145,14 @@ fn config(root: &mut Section<'_>) -> Config {
     let plugins_dir = path(root, "plugins_dir", "plugins");
     let shutdown = shutdown(root);
     let telemetry = root.section("log", telemetry);
-    let ingest = ingest(root);
+    let mut ingest = ingest(root);
     let (deliver, mut pipeline) = root.section("delivery", delivery);
     let (transform, reload) = root.section("plugins", |section| {
         pipeline.breaker = section.section("breaker", breaker);
         plugins(section, plugins_dir, &data_dir)
     });
+    pipeline.retention = root.section("retention", retention::for_all);
+    ingest.idempotency = pipeline.retention.idempotency;
     let around = Surroundings { deliver: &deliver, pipeline: &pipeline };
     let tenants = tenants(root, &around);
     Config {
@@ -206,6 +209,8 @@ fn ingest(root: &mut Section<'_>) -> ingest::Config {
             .unwrap_or(default.max_events),
         // Plugins parse by recursion, most of them with serde_json, which gives up at 128.
         max_depth: section.optional("max_depth", count(1..=127)).unwrap_or(default.max_depth),
+        // Stands with what else is kept for a time.
+        idempotency: default.idempotency,
     })
 }
 
@@ -236,6 +241,7 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
     let pipeline = pipeline::Config {
         // Stands with the plugins.
         breaker: default.breaker,
+        retention: default.retention,
         max_ready: section
             .optional("max_ready", count(1..=10_000_000))
             .unwrap_or(default.max_ready),

@@ -42,6 +42,8 @@ pub struct Config {
     pub max_events: usize,
     /// The deepest nesting of an event's data.
     pub max_depth: usize,
+    /// How long idempotency keys are remembered; set by `[retention]`.
+    pub idempotency: Duration,
 }
 
 impl Default for Config {
@@ -51,6 +53,7 @@ impl Default for Config {
             max_body_bytes: 1 << 20,
             max_events: 1_000,
             max_depth: 64,
+            idempotency: Idempotency::KEPT,
         }
     }
 }
@@ -85,7 +88,11 @@ async fn accept(
     let events =
         body::parse(&body, &ingest.config, tenant.name(), to_microsecond(Timestamp::now()))?;
     let ids: Vec<_> = events.iter().map(|(event, _)| event.id.clone()).collect();
-    let idempotency = key.map(|key| Idempotency { key, fingerprint: Digest::of(&body) });
+    let idempotency = key.map(|key| Idempotency {
+        key,
+        fingerprint: Digest::of(&body),
+        kept: ingest.config.idempotency,
+    });
     let accepted = ingest.pipeline.accept(tenant, events, idempotency).await.map_err(|error| {
         tracing::error!(%error, "events cannot be kept");
         Problem::store_unavailable("nothing was accepted; send the request again later")

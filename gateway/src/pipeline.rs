@@ -13,6 +13,7 @@ mod host;
 mod keeper;
 mod ready;
 mod render;
+mod retention;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ use ready::{Job, Ready, Slot};
 
 pub use self::breaker::Config as BreakerConfig;
 pub use self::host::services;
+pub use self::retention::Config as RetentionConfig;
 
 /// How much work is under way at once, and when it is held.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct Config {
     pub webhook_concurrency: usize,
     /// When the deliveries of a webhook are held because its plugins fail.
     pub breaker: BreakerConfig,
+    /// How long what is finished is kept.
+    pub retention: RetentionConfig,
 }
 
 impl Default for Config {
@@ -61,6 +65,7 @@ impl Default for Config {
             tenant_concurrency: 768,
             webhook_concurrency: 256,
             breaker: BreakerConfig::default(),
+            retention: RetentionConfig::default(),
         }
     }
 }
@@ -99,6 +104,12 @@ impl Pipeline {
         let ready = Ready::new(config, Arc::clone(&alarm));
         let breakers = Breakers::new(config.breaker.clone(), held);
         let pipeline = Self(Arc::new(Inner { store, current, client, ready, breakers, alarm }));
+        let keeper = retention::Keeper {
+            store: Arc::clone(&pipeline.0.store),
+            current: pipeline.0.current.clone(),
+            config: config.retention.clone(),
+        };
+        tokio::spawn(retention::run(keeper, drain.clone()));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));

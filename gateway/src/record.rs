@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod contract;
+mod retention;
 mod sqlite;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::digest::Digest;
 use crate::event::{Event, EventId};
 use crate::kv;
 
+pub use self::retention::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
 pub use self::sqlite::SqliteStore;
 
 /// Where and how events are kept.
@@ -71,6 +73,28 @@ pub trait Store: Send + Sync + 'static {
     /// Removes keys of plugins that have expired, up to `limit`, and says how many there were.
     fn sweep_keys(&self, now: Timestamp, limit: usize) -> Operation<'_, usize>;
 
+    /// The tenants that have events, in order of their names.
+    fn tenants(&self) -> Operation<'_, Vec<Arc<str>>>;
+
+    /// Looks for what can be removed, among so many events after the cursor.
+    fn search(&self, search: Search, after: Option<Cursor>, limit: usize) -> Operation<'_, Found>;
+
+    /// Removes what a search found, as far as it still holds: nothing that is owed goes, but for what was
+    /// to be given up and is not in hand.
+    fn remove(&self, removals: Vec<Removal>) -> Operation<'_, Removed>;
+
+    /// Removes idempotency keys that were used before this, up to `limit`, and says how many there were.
+    fn forget_keys(&self, before: Timestamp, limit: usize) -> Operation<'_, usize>;
+
+    /// The bytes of data of a tenant's events.
+    fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64>;
+
+    /// How large the store is.
+    fn size(&self) -> Operation<'_, Size>;
+
+    /// Gives back up to so many free bytes to the file system; says how many it gave.
+    fn shrink(&self, bytes: u64) -> Operation<'_, u64>;
+
     /// What the random numbers of plugins grow from: made with the store, and the same ever after.
     fn random_seed(&self) -> Operation<'_, [u8; 32]>;
 
@@ -91,17 +115,19 @@ pub struct Submission {
     pub events: Vec<NewEvent>,
 }
 
-/// A key that makes repeating a request harmless, kept for [`Idempotency::KEPT`].
+/// A key that makes repeating a request harmless.
 #[derive(Debug, Clone)]
 pub struct Idempotency {
     /// The producer's key, unique in its tenant.
     pub key: String,
     /// Tells whether a repeated request is the same.
     pub fingerprint: Digest,
+    /// How long an earlier use counts.
+    pub kept: std::time::Duration,
 }
 
 impl Idempotency {
-    /// How long a key is remembered.
+    /// How long a key is remembered by default.
     pub const KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 }
 
@@ -287,7 +313,7 @@ pub enum Next {
 /// An event with all that became of it.
 #[derive(Debug, Clone)]
 pub struct EventRecord {
-    /// The event.
+    /// The event; its data is empty once it is removed.
     pub event: Event,
     /// Its deliveries, in order of webhook and part.
     pub deliveries: Vec<DeliveryRecord>,

@@ -26,7 +26,7 @@ use configs::{Checked, Use};
 
 pub use self::configs::Misconfigured;
 pub use self::definition::{
-    BodyForm, KeyHash, OnPluginFailure, PluginUse, TenantDefinition, WebhookDefinition,
+    BodyForm, KeyHash, OnPluginFailure, PluginUse, Retention, TenantDefinition, WebhookDefinition,
 };
 pub use self::link::{Link, MissingPlugin, Pin};
 pub use self::plugins::{PluginKey, PluginSet};
@@ -45,6 +45,7 @@ pub struct Snapshot {
 
 #[derive(Debug, Default)]
 struct Declared {
+    tenants: HashMap<Arc<str>, Arc<Tenant>>,
     keys: HashMap<KeyHash, Arc<Tenant>>,
     webhooks: HashMap<WebhookId, Arc<Webhook>>,
     pins: BTreeSet<Pin>,
@@ -61,6 +62,7 @@ impl Declared {
                 declared.webhooks.insert(webhook.id.clone(), Arc::clone(webhook));
                 declared.pins.extend(webhook.pins());
             }
+            declared.tenants.insert(Arc::clone(&tenant.name), Arc::clone(&tenant));
             declared.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
         }
         declared
@@ -73,6 +75,7 @@ pub struct Tenant {
     name: Arc<str>,
     index: Index<usize>,
     webhooks: Vec<Arc<Webhook>>,
+    retention: Retention,
 }
 
 impl Tenant {
@@ -91,6 +94,12 @@ impl Tenant {
     #[must_use]
     pub fn webhooks(&self) -> &[Arc<Webhook>] {
         &self.webhooks
+    }
+
+    /// How long what is finished is kept.
+    #[must_use]
+    pub fn retention(&self) -> &Retention {
+        &self.retention
     }
 }
 
@@ -163,6 +172,17 @@ impl Snapshot {
     pub fn tenant_of_key(&self, key: &str) -> Option<&Arc<Tenant>> {
         // A lookup by hash tells nothing about the key by how long it takes.
         self.declared.keys.get(&KeyHash::of(key))
+    }
+
+    /// The tenant of this name.
+    #[must_use]
+    pub fn tenant(&self, name: &str) -> Option<&Arc<Tenant>> {
+        self.declared.tenants.get(name)
+    }
+
+    /// All tenants, in no order.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.declared.tenants.values()
     }
 
     /// The webhook with this id.
@@ -307,7 +327,7 @@ fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
             chain,
         }));
     }
-    Tenant { name, index, webhooks }
+    Tenant { name, index, webhooks, retention: definition.retention }
 }
 
 /// The current snapshot. Cheap to clone; all clones see the same one.

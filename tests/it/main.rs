@@ -38,6 +38,8 @@ mod versions;
 mod configs;
 /// Processes that are killed or told to stop.
 mod crash;
+/// What is removed after its time, and what is not.
+mod retention;
 /// What the configuration and the command line say.
 mod command;
 /// What a plugin's author does: `hookmill plugin`, from `new` to a running gateway.

@@ -16,7 +16,7 @@ use super::values::{
     DAY, HOUR, MILLISECOND, choice, count, duration, flag, lower_case_name, name, parsed, text,
     wrong,
 };
-use super::{MAX_CONCURRENCY, deliver, pipeline};
+use super::{MAX_CONCURRENCY, deliver, pipeline, retention};
 use crate::route::Glob;
 use crate::sign::Secret;
 use crate::snapshot::{
@@ -77,6 +77,9 @@ fn tenant(
         };
         Some((name, secret(item, |value, _| Ok(value.to_owned()))?))
     });
+    let retention = section.section("retention", |section| {
+        retention::for_one(section, &around.pipeline.retention.tenants)
+    });
     let mut webhook_names = HashMap::new();
     let webhooks = section.list("webhooks", "tables", |item| {
         item.section(|section| webhook(section, around, &mut webhook_names))?
@@ -86,6 +89,7 @@ fn tenant(
         keys: api_keys?,
         plugins,
         secrets: secrets.into_iter().collect(),
+        retention,
         webhooks: webhooks.unwrap_or_default(),
     })
 }

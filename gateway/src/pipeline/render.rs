@@ -107,6 +107,7 @@ mod tests {
             metadata: Vec::new(),
         };
         let tenant = TenantDefinition {
+            retention: crate::snapshot::Retention::default(),
             name: "acme".to_owned(),
             keys: Vec::new(),
             plugins: Vec::new(),

@@ -4,6 +4,7 @@ mod accept;
 mod hold;
 mod kv;
 mod read;
+mod retention;
 mod rows;
 mod write;
 mod writer;
@@ -18,8 +19,8 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::{
-    Accepted, Claimed, Config, EventRecord, Held, Operation, Store, StoreError, Submission, Taken,
-    Update, Which,
+    Accepted, Claimed, Config, Cursor, EventRecord, Found, Held, Operation, Removal, Removed,
+    Search, Size, Store, StoreError, Submission, Taken, Update, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -34,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_events_and_deliveries.sql"),
     include_str!("../../migrations/sqlite/0002_keys_of_plugins.sql"),
     include_str!("../../migrations/sqlite/0003_held_deliveries.sql"),
+    include_str!("../../migrations/sqlite/0007_retention.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -162,6 +164,34 @@ impl Store for SqliteStore {
         self.writer.ask(move |reply| Command::SweepKeys { now, limit, reply })
     }
 
+    fn tenants(&self) -> Operation<'_, Vec<Arc<str>>> {
+        Box::pin(self.read(retention::tenants))
+    }
+
+    fn search(&self, search: Search, after: Option<Cursor>, limit: usize) -> Operation<'_, Found> {
+        Box::pin(self.read(move |connection| retention::search(connection, &search, after, limit)))
+    }
+
+    fn remove(&self, removals: Vec<Removal>) -> Operation<'_, Removed> {
+        self.writer.ask(move |reply| Command::Remove(removals, reply))
+    }
+
+    fn forget_keys(&self, before: Timestamp, limit: usize) -> Operation<'_, usize> {
+        self.writer.ask(move |reply| Command::ForgetKeys { before, limit, reply })
+    }
+
+    fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64> {
+        Box::pin(self.read(move |connection| retention::usage(connection, &tenant)))
+    }
+
+    fn size(&self) -> Operation<'_, Size> {
+        Box::pin(self.read(retention::size))
+    }
+
+    fn shrink(&self, bytes: u64) -> Operation<'_, u64> {
+        self.writer.ask(move |reply| Command::Shrink(bytes, reply))
+    }
+
     fn random_seed(&self) -> Operation<'_, [u8; 32]> {
         Box::pin(std::future::ready(Ok(self.random_seed)))
     }
@@ -209,12 +239,16 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    // Of a new database alone: lets free pages go back to the file system step by step.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL syncs the log at each commit: an acknowledged event survives a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
     // In pages of 4 KiB. Larger than the default of 1,000, so that a busy gateway writes a page that
     // changed often back just once.
     connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
+    // The log is cut back to this once all of it is in the database.
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -64_000)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())

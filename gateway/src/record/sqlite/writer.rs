@@ -11,8 +11,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Taken, Update, Which};
+use super::super::{
+    Accepted, Claimed, Operation, Removal, Removed, StoreError, Submission, Taken, Update, Which,
+};
 use super::kv::{self, Journals};
+use super::retention::{self, Usage};
 use super::write::{self, Chains};
 use super::{accept, hold};
 use crate::delivery::{DeliveryId, WebhookId};
@@ -37,6 +40,9 @@ pub(super) enum Command {
     SweepKeys { now: Timestamp, limit: usize, reply: Reply<usize> },
     TakeHeld(WebhookId, Which, Reply<Taken>),
     Lift(WebhookId, Reply<()>),
+    Remove(Vec<Removal>, Reply<Removed>),
+    ForgetKeys { before: Timestamp, limit: usize, reply: Reply<usize> },
+    Shrink(u64, Reply<u64>),
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -93,11 +99,16 @@ impl fmt::Debug for Writer {
 struct Known {
     chains: Chains,
     journals: Journals,
+    usage: Usage,
 }
 
 impl Known {
     fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        Ok(Self { chains: Chains::default(), journals: Journals::load(connection)? })
+        Ok(Self {
+            chains: Chains::default(),
+            journals: Journals::load(connection)?,
+            usage: Usage::default(),
+        })
     }
 }
 
@@ -135,6 +146,8 @@ enum Outcome {
     Kv(KeyOutcome),
     Swept(usize),
     Taken(Taken),
+    Removed(Removed),
+    Shrunk(u64),
     Done,
 }
 
@@ -150,6 +163,7 @@ fn commit(
             .iter()
             .map(|command| command.apply(&transaction, known))
             .collect::<rusqlite::Result<Vec<_>>>()?;
+        known.usage.write(&transaction)?;
         transaction.commit()?;
         Ok(outcomes)
     })();
@@ -159,6 +173,7 @@ fn commit(
             Ok(again) => *known = again,
             Err(error) => {
                 known.chains = Chains::default();
+                known.usage = Usage::default();
                 tracing::warn!(%error, "journals of deliveries cannot be read; some may be kept too long");
             }
         }
@@ -170,7 +185,7 @@ impl Command {
     fn apply(&self, connection: &Connection, known: &mut Known) -> rusqlite::Result<Outcome> {
         match self {
             Self::Accept(submission, _) => {
-                accept::accept(connection, submission).map(Outcome::Accepted)
+                accept::accept(connection, &mut known.usage, submission).map(Outcome::Accepted)
             }
             Self::Record(update, _) => {
                 write::record(connection, &mut known.chains, update)?;
@@ -192,6 +207,15 @@ impl Command {
                 hold::take(connection, webhook, *which).map(Outcome::Taken)
             }
             Self::Lift(webhook, _) => hold::lift(connection, webhook).map(|()| Outcome::Done),
+            Self::Remove(removals, _) => {
+                let (removed, orphans) = retention::remove(connection, &mut known.usage, removals)?;
+                known.chains.forget(&orphans);
+                Ok(Outcome::Removed(removed))
+            }
+            Self::ForgetKeys { before, limit, .. } => {
+                retention::forget_keys(connection, *before, *limit).map(Outcome::Swept)
+            }
+            Self::Shrink(bytes, _) => retention::shrink(connection, *bytes).map(Outcome::Shrunk),
         }
     }
 
@@ -205,7 +229,12 @@ impl Command {
                 drop(reply.send(Ok(claimed)));
             }
             (Self::Kv(_, reply), Outcome::Kv(outcome)) => drop(reply.send(Ok(outcome))),
-            (Self::SweepKeys { reply, .. }, Outcome::Swept(count)) => drop(reply.send(Ok(count))),
+            (
+                Self::SweepKeys { reply, .. } | Self::ForgetKeys { reply, .. },
+                Outcome::Swept(count),
+            ) => drop(reply.send(Ok(count))),
+            (Self::Remove(_, reply), Outcome::Removed(removed)) => drop(reply.send(Ok(removed))),
+            (Self::Shrink(_, reply), Outcome::Shrunk(bytes)) => drop(reply.send(Ok(bytes))),
             (Self::TakeHeld(.., reply), Outcome::Taken(taken)) => {
                 drop(reply.send(Ok(taken)));
             }
@@ -226,7 +255,11 @@ impl Command {
             Self::Accept(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Kv(_, reply) => drop(reply.send(Err(error.clone()))),
-            Self::SweepKeys { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::SweepKeys { reply, .. } | Self::ForgetKeys { reply, .. } => {
+                drop(reply.send(Err(error.clone())));
+            }
+            Self::Remove(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::Shrink(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply) => {
                 drop(reply.send(Err(error.clone())))
