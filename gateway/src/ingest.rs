@@ -20,9 +20,9 @@ use serde::Serialize;
 use crate::access::authenticate;
 use crate::digest::Digest;
 use crate::event::to_microsecond;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Refusal};
 use crate::problem::Problem;
-use crate::record::{Accepted, AcceptedEvent, Idempotency};
+use crate::record::{Accepted, AcceptedEvent, Fault, Idempotency};
 use crate::snapshot::Current;
 
 /// How long a body may take to arrive.
@@ -93,10 +93,11 @@ async fn accept(
         fingerprint: Digest::of(&body),
         kept: ingest.config.idempotency,
     });
-    let accepted = ingest.pipeline.accept(tenant, events, idempotency).await.map_err(|error| {
-        tracing::error!(%error, "events cannot be kept");
-        Problem::store_unavailable("nothing was accepted; send the request again later")
-    })?;
+    let accepted = ingest
+        .pipeline
+        .accept(tenant, events, idempotency)
+        .await
+        .map_err(|error| refused(&error))?;
     match accepted {
         Accepted::Stored(events) => Ok(answer(events, false)),
         Accepted::Repeated(events) => Ok(answer(events, true)),
@@ -109,6 +110,33 @@ async fn accept(
                 "event [{index}]: an event with the id {id:?} and another type or data exists; \
                  nothing of this request was accepted"
             )))
+        }
+    }
+}
+
+/// The problem for a refusal, with when it may be worth trying again.
+fn refused(refusal: &Refusal) -> Problem {
+    match refusal {
+        Refusal::Store(error) => {
+            tracing::error!(%error, "events cannot be kept");
+            let (why, seconds) = match error.fault() {
+                Fault::Behind => ("the disk does not keep up", 2),
+                Fault::Full => ("there is too little room on the disk", 10),
+                Fault::Disk => ("the disk fails", 10),
+                Fault::Damaged => ("the database is damaged", 60),
+                Fault::Other => ("the gateway's log says why", 1),
+            };
+            let detail = format!("nothing was accepted ({why}); send the request again later");
+            Problem::store_unavailable(detail).with_retry_after(seconds)
+        }
+        Refusal::Backlog(full) => {
+            tracing::debug!(%full, "events are refused");
+            let detail = format!("nothing was accepted: {full}; send the request again later");
+            let problem = match full.of_tenant {
+                true => Problem::backlog_full(detail),
+                false => Problem::store_unavailable(detail),
+            };
+            problem.with_retry_after(5)
         }
     }
 }

@@ -76,6 +76,7 @@ pub struct Tenant {
     index: Index<usize>,
     webhooks: Vec<Arc<Webhook>>,
     retention: Retention,
+    max_backlog: usize,
 }
 
 impl Tenant {
@@ -100,6 +101,12 @@ impl Tenant {
     #[must_use]
     pub fn retention(&self) -> &Retention {
         &self.retention
+    }
+
+    /// How many deliveries it may be owed.
+    #[must_use]
+    pub fn max_backlog(&self) -> usize {
+        self.max_backlog
     }
 }
 
@@ -327,7 +334,8 @@ fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
             chain,
         }));
     }
-    Tenant { name, index, webhooks, retention: definition.retention }
+    let TenantDefinition { retention, max_backlog, .. } = definition;
+    Tenant { name, index, webhooks, retention, max_backlog }
 }
 
 /// The current snapshot. Cheap to clone; all clones see the same one.

@@ -40,6 +40,8 @@ mod configs;
 mod crash;
 /// What is removed after its time, and what is not.
 mod retention;
+/// A full disk, a store that is behind, a backlog over its limit, a damaged database.
+mod backpressure;
 /// What the configuration and the command line say.
 mod command;
 /// What a plugin's author does: `hookmill plugin`, from `new` to a running gateway.

@@ -1,6 +1,7 @@
 //! Retention: what is finished goes after its time, what is owed stays, and the database stops growing.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hookmill_tests::{Gateway, Receiver, Reply, Running, eventually};
@@ -68,9 +69,10 @@ async fn ten_windows_under_constant_load_take_the_room_of_a_few() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_owed_outlives_its_window_and_is_delivered() {
-    let receiver = Receiver::answering(|received, before| match received.target.as_str() {
-        "/slow" if before == 0 => Reply::status(500),
-        _ => Reply::status(200),
+    let failed = AtomicBool::new(false);
+    let receiver = Receiver::answering(move |received, _| {
+        let fails = received.target == "/slow" && !failed.swap(true, Ordering::Relaxed);
+        Reply::status(if fails { 500 } else { 200 })
     })
     .await;
     let gateway = Gateway::new()

@@ -108,6 +108,7 @@ mod tests {
         };
         let tenant = TenantDefinition {
             retention: crate::snapshot::Retention::default(),
+            max_backlog: 1,
             name: "acme".to_owned(),
             keys: Vec::new(),
             plugins: Vec::new(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::backlog::Backlog;
 use crate::record::{Cutoffs, Idempotency, Removal, Removed, Search, Store, StoreError};
 use crate::shutdown::Drain;
 use crate::snapshot::{Current, Retention};
@@ -51,6 +52,7 @@ pub(super) struct Keeper {
     pub(super) store: Arc<dyn Store>,
     pub(super) current: Current,
     pub(super) config: Config,
+    pub(super) backlog: Arc<Backlog>,
 }
 
 /// Removes until the drain begins.
@@ -101,6 +103,7 @@ impl Keeper {
             let given_up = self.expire(&tenant, &retention).await?;
             if given_up.given_up > 0 {
                 let deliveries = given_up.given_up;
+                self.backlog.less(&tenant, usize::try_from(deliveries).unwrap_or(usize::MAX));
                 tracing::error!(%tenant, deliveries, "deliveries are dead: they were owed for longer than `retention.undelivered`");
             }
             removed += given_up;

@@ -32,7 +32,7 @@ impl Fixture for Sqlite {
     }
 
     fn open(&self) -> SqliteStore {
-        SqliteStore::open(&Config { data_dir: self.0.path().to_owned() }).unwrap()
+        SqliteStore::open(&Config::new(self.0.path().to_owned())).unwrap()
     }
 }
 
@@ -90,6 +90,8 @@ mod sqlite {
         data_and_attempts_can_go_before_the_rest
         what_is_owed_for_too_long_is_given_up
         tenants_keep_their_own
+        a_clock_that_is_set_loses_and_repeats_nothing
+        what_is_owed_is_counted
         keys_of_requests_are_forgotten
         room_that_was_made_is_used_or_given_back
     );

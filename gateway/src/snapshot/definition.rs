@@ -25,6 +25,8 @@ pub struct TenantDefinition {
     pub secrets: Secrets,
     /// How long what is finished is kept.
     pub retention: Retention,
+    /// How many deliveries it may be owed before no more of its events are taken.
+    pub max_backlog: usize,
     /// The webhooks.
     pub webhooks: Vec<WebhookDefinition>,
 }

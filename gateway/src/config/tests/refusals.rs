@@ -26,7 +26,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("listn = 1", "listn: is unknown; did you mean `listen`?"),
     (
         "colour = 1",
-        "colour: is unknown; known here: `data_dir`, `plugins_dir`, `shutdown_grace`, `log`, `listen`, `ingest`, `delivery`, `plugins`, `retention`, `tenants`",
+        "colour: is unknown; known here: `data_dir`, `plugins_dir`, `shutdown_grace`, `log`, `listen`, `ingest`, `delivery`, `plugins`, `retention`, `store`, `tenants`",
     ),
     ("listen = 8080", "listen: is an integer; a string is needed"),
     (

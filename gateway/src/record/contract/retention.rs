@@ -144,6 +144,43 @@ pub(super) async fn what_is_owed_for_too_long_is_given_up(fixture: impl Fixture)
     assert_eq!(read(&store, "evt_in_hand").await.unwrap().deliveries[0].state, State::Pending);
 }
 
+pub(super) async fn a_clock_that_is_set_loses_and_repeats_nothing(fixture: impl Fixture) {
+    let store = fixture.open();
+    let new: Vec<_> = (0..5).map(|n| event(&format!("evt_{n}"), "1")).collect();
+    store.accept(submission(new)).await.unwrap();
+    // A year back: nothing is due, and the store says when it will be.
+    let year = SignedDuration::from_hours(365 * 24);
+    let claimed = store.claim(at(0) - year, 10, Vec::new()).await.unwrap();
+    assert!(claimed.deliveries.is_empty());
+    assert_eq!(claimed.next_due, Some(at(0)));
+    // A year ahead: no more at once than asked for, each of them once.
+    let claimed = store.claim(at(0) + year, 2, Vec::new()).await.unwrap();
+    assert_eq!(claimed.deliveries.len(), 2);
+    let next = Next::Retry { at: at(0) + year + SignedDuration::from_secs(5), request: None };
+    let first = claimed.deliveries[0].1.id;
+    store.record(update(first, failed(1, FailureKind::Status), next)).await.unwrap();
+    // Back again: what is owed is still there, and what was in hand is not given out twice.
+    assert_eq!(claim(&store, at(0)).await.len(), 3);
+    assert_eq!(claim(&store, at(0) + year + SignedDuration::from_secs(5)).await.len(), 1);
+}
+
+pub(super) async fn what_is_owed_is_counted(fixture: impl Fixture) {
+    let store = fixture.open();
+    let mut both = event("evt_1", "1");
+    both.deliveries.push(delivery("wh_b", Start::InHand));
+    let done = event("evt_2", "2");
+    let id = done.deliveries[0].id;
+    store.accept(submission(vec![both, done, event("evt_3", "3")])).await.unwrap();
+    store.record(update(id, None, Next::Delivered)).await.unwrap();
+    held(&store, "evt_4", &hold("redact@1", 1)).await;
+    let (began, has_begun) = oneshot::channel();
+    let mut owed: Vec<_> = store.owed(began).await.unwrap();
+    has_begun.await.unwrap();
+    owed.sort_by(|a, b| (&a.0.0, a.1).cmp(&(&b.0.0, b.1)));
+    let (a, b) = (webhook("wh_a"), webhook("wh_b"));
+    assert_eq!(owed, [(a.clone(), 1), (a, 2), (b, 1)], "held ones apart");
+}
+
 pub(super) async fn tenants_keep_their_own(fixture: impl Fixture) {
     let store = fixture.open();
     let mut other = submission(vec![event("evt_1", "1")]);
