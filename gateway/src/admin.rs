@@ -87,6 +87,9 @@ struct EventView<'a> {
     timestamp: Timestamp,
     accepted_at: Timestamp,
     data: Option<&'a RawValue>,
+    /// The data was removed before the rest.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    data_removed: bool,
     attributes: serde_json::Map<String, serde_json::Value>,
     ordering_key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,6 +163,7 @@ impl<'a> EventView<'a> {
             timestamp: event.timestamp,
             accepted_at: event.accepted_at,
             data: serde_json::from_slice(&event.data).ok(),
+            data_removed: event.data.is_empty(),
             attributes: event
                 .attributes
                 .iter()

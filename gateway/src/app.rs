@@ -5,14 +5,14 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Environment};
 use crate::deliver::Client;
 use crate::pipeline::{self, Pipeline};
-use crate::record::{SqliteStore, Store};
+use crate::record::{self, SqliteStore, Store};
 use crate::reload::{self, Declared, Reloader};
 use crate::shutdown::{self, Drain};
 use crate::snapshot::{Current, Misconfigured, MissingPlugin, PluginSet, Snapshot, Version};
@@ -48,6 +48,8 @@ pub async fn serve(path: &Path, environment: &Environment) -> Result<(), AppErro
     let grace = config.shutdown.grace;
     let mut terminate = signal(SignalKind::terminate()).map_err(app_error)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(app_error)?;
+    // A file that may not grow any more makes a write fail, as a full disk does, instead of ending the process.
+    let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(app_error)?;
     let (trigger, drain) = shutdown::channel();
     let declared = Declared::new(path.to_owned(), environment.clone());
     start(config, declared, drain).await?;
@@ -129,6 +131,22 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What is wrong, one line each.
     pub problems: Vec<String>,
+}
+
+/// Checks the database, whether a gateway uses it or not. Reads all of it.
+///
+/// # Errors
+/// When the configuration is wrong, or the database cannot be read as one.
+pub fn check_store(path: &Path, environment: &Environment) -> Result<Report, AppError> {
+    let config = Config::load(path, environment).map_err(app_error)?.record;
+    let folder = config.data_dir.display();
+    let (note, problems) = match record::check(&config).map_err(app_error)? {
+        None => (format!("there is no database in {folder} yet"), Vec::new()),
+        Some((pages, problems)) => {
+            (format!("the database in {folder} has {pages} pages"), problems)
+        }
+    };
+    Ok(Report { notes: vec![note], problems })
 }
 
 /// Checks the configuration and the plugins that it names, without starting anything.

@@ -72,7 +72,7 @@ pub fn run() -> ExitCode {
     runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::serve(args.config).await,
-            Command::Check(args) => serve::check(args.config).await,
+            Command::Check(args) => serve::check(args).await,
             Command::Send(args) => send::run(*args).await,
             Command::Listen(args) => listen::run(args).await,
             Command::CompilePlugin(args) => compile::run(&args),

@@ -23,6 +23,7 @@ mod headers;
 mod item;
 mod json;
 mod reader;
+mod retention;
 mod secret;
 mod section;
 mod suggest;
@@ -33,6 +34,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,6 +55,9 @@ use crate::{deliver, ingest, pipeline, record, reload, shutdown, telemetry, tran
 
 /// The most of anything that runs at once.
 const MAX_CONCURRENCY: usize = 1_000_000;
+
+/// The most deliveries that a backlog can be allowed to have.
+const MAX_BACKLOG: usize = 1_000_000_000;
 
 /// The smallest memory of a plugin: one page of WebAssembly.
 const MIN_MEMORY_BYTES: u64 = 64 * KIB;
@@ -146,25 +151,19 @@ fn config(root: &mut Section<'_>) -> Config {
     let plugins_dir = path(root, "plugins_dir", "plugins");
     let shutdown = shutdown(root);
     let telemetry = root.section("log", telemetry);
-    let ingest = ingest(root);
+    let (mut ingest, max_backlog) = ingest(root);
     let (deliver, mut pipeline) = root.section("delivery", delivery);
     let (transform, reload) = root.section("plugins", |section| {
         pipeline.breaker = section.section("breaker", breaker);
         plugins(section, plugins_dir, &data_dir)
     });
+    (pipeline.max_backlog, pipeline.tenant_max_backlog) = max_backlog;
+    pipeline.retention = root.section("retention", retention::for_all);
+    ingest.idempotency = pipeline.retention.idempotency;
+    let record = root.section("store", |section| store(section, data_dir));
     let around = Surroundings { deliver: &deliver, pipeline: &pipeline };
     let tenants = tenants(root, &around);
-    Config {
-        telemetry,
-        shutdown,
-        ingest,
-        record: record::Config { data_dir },
-        transform,
-        deliver,
-        pipeline,
-        reload,
-        tenants,
-    }
+    Config { telemetry, shutdown, ingest, record, transform, deliver, pipeline, reload, tenants }
 }
 
 fn path(section: &mut Section<'_>, key: &'static str, default: &str) -> PathBuf {
@@ -195,10 +194,33 @@ fn telemetry(log: &mut Section<'_>) -> telemetry::Config {
     }
 }
 
-fn ingest(root: &mut Section<'_>) -> ingest::Config {
-    let default = ingest::Config::default();
+fn store(section: &mut Section<'_>, data_dir: PathBuf) -> record::Config {
+    let default = record::Config::new(data_dir);
+    let max_wait = section.optional("max_wait", duration(10 * MILLISECOND..=HOUR));
+    let min_free_bytes = section.optional("min_free_bytes", size(0..=1024 * 1024 * GIB));
+    record::Config {
+        max_wait: max_wait.unwrap_or(default.max_wait),
+        min_free_bytes: min_free_bytes.unwrap_or(default.min_free_bytes),
+        ..default
+    }
+}
+
+/// What is taken; and how much may be owed, in all and to a tenant.
+fn ingest(root: &mut Section<'_>) -> (ingest::Config, (usize, usize)) {
     let listen = root.optional("listen", parsed(socket_address));
-    root.section("ingest", |section| ingest::Config {
+    root.section("ingest", |section| (taken(section, listen), backlog(section)))
+}
+
+fn backlog(section: &mut Section<'_>) -> (usize, usize) {
+    let default = pipeline::Config::default().max_backlog;
+    let all = section.optional("max_backlog", count(1..=MAX_BACKLOG)).unwrap_or(default);
+    let tenant = section.optional("tenant_max_backlog", count(1..=all));
+    (all, tenant.unwrap_or(all.div_ceil(2)))
+}
+
+fn taken(section: &mut Section<'_>, listen: Option<SocketAddr>) -> ingest::Config {
+    let default = ingest::Config::default();
+    ingest::Config {
         listen: listen.unwrap_or(default.listen),
         max_body_bytes: section
             .optional("max_body_bytes", size(1..=GIB))
@@ -208,7 +230,9 @@ fn ingest(root: &mut Section<'_>) -> ingest::Config {
             .unwrap_or(default.max_events),
         // Plugins parse by recursion, most of them with serde_json, which gives up at 128.
         max_depth: section.optional("max_depth", count(1..=127)).unwrap_or(default.max_depth),
-    })
+        // Stands with what else is kept for a time.
+        idempotency: default.idempotency,
+    }
 }
 
 fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
@@ -239,8 +263,11 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
     let concurrency =
         section.optional("concurrency", count(1..=MAX_CONCURRENCY)).unwrap_or(default.concurrency);
     let pipeline = pipeline::Config {
-        // Stands with the plugins.
+        // These stand elsewhere in the file.
         breaker: default.breaker,
+        max_backlog: default.max_backlog,
+        tenant_max_backlog: default.tenant_max_backlog,
+        retention: default.retention,
         max_ready: section
             .optional("max_ready", count(1..=10_000_000))
             .unwrap_or(default.max_ready),

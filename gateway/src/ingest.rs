@@ -22,9 +22,9 @@ use crate::access::authenticate;
 use crate::digest::Digest;
 use crate::event::to_microsecond;
 use crate::failpoint::{self, Point};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Refusal};
 use crate::problem::Problem;
-use crate::record::{Accepted, AcceptedEvent, Idempotency};
+use crate::record::{Accepted, AcceptedEvent, Fault, Idempotency};
 use crate::snapshot::{Current, Tenant};
 
 /// How long a body may take to arrive.
@@ -47,6 +47,8 @@ pub struct Config {
     pub max_events: usize,
     /// The deepest nesting of an event's data.
     pub max_depth: usize,
+    /// How long idempotency keys are remembered; set by `[retention]`.
+    pub idempotency: Duration,
 }
 
 impl Default for Config {
@@ -56,6 +58,7 @@ impl Default for Config {
             max_body_bytes: 1 << 20,
             max_events: 1_000,
             max_depth: 64,
+            idempotency: Idempotency::KEPT,
         }
     }
 }
@@ -97,11 +100,16 @@ async fn accept(
         body::parse(&body, &about, to_microsecond(Timestamp::now()))?
     };
     let ids: Vec<_> = events.iter().map(|(event, _)| event.id.clone()).collect();
-    let idempotency = key.map(|key| Idempotency { key, fingerprint: Digest::of(&body) });
-    let accepted = ingest.pipeline.accept(tenant, events, idempotency).await.map_err(|error| {
-        tracing::error!(%error, "events cannot be kept");
-        Problem::store_unavailable("nothing was accepted; send the request again later")
-    })?;
+    let idempotency = key.map(|key| Idempotency {
+        key,
+        fingerprint: Digest::of(&body),
+        kept: ingest.config.idempotency,
+    });
+    let accepted = ingest
+        .pipeline
+        .accept(tenant, events, idempotency)
+        .await
+        .map_err(|error| refused(&error))?;
     failpoint::hit(Point::EventsAccepted);
     match accepted {
         Accepted::Stored(events) => Ok(answer(events, false)),
@@ -137,6 +145,33 @@ fn destination(text: &str, tenant: &Tenant, pipeline: &Pipeline) -> Result<Url, 
     }
     pipeline.check_url(&url)?;
     Ok(url)
+}
+
+/// The problem for a refusal, with when it may be worth trying again.
+fn refused(refusal: &Refusal) -> Problem {
+    match refusal {
+        Refusal::Store(error) => {
+            tracing::error!(%error, "events cannot be kept");
+            let (why, seconds) = match error.fault() {
+                Fault::Behind => ("the disk does not keep up", 2),
+                Fault::Full => ("there is too little room on the disk", 10),
+                Fault::Disk => ("the disk fails", 10),
+                Fault::Damaged => ("the database is damaged", 60),
+                Fault::Other => ("the gateway's log says why", 1),
+            };
+            let detail = format!("nothing was accepted ({why}); send the request again later");
+            Problem::store_unavailable(detail).with_retry_after(seconds)
+        }
+        Refusal::Backlog(full) => {
+            tracing::debug!(%full, "events are refused");
+            let detail = format!("nothing was accepted: {full}; send the request again later");
+            let problem = match full.of_tenant {
+                true => Problem::backlog_full(detail),
+                false => Problem::store_unavailable(detail),
+            };
+            problem.with_retry_after(5)
+        }
+    }
 }
 
 fn answer(events: Vec<AcceptedEvent>, repeated: bool) -> Response<Body> {

@@ -4,6 +4,7 @@
 //! starts from a delivery, runs the plugins, signs, sends, and records what came of it. Fresh deliveries are
 //! handed over in memory; retries, and what a crash left behind, come from the store by due time.
 
+mod backlog;
 mod breaker;
 mod breakers;
 mod claim;
@@ -13,6 +14,7 @@ mod host;
 mod keeper;
 mod ready;
 mod render;
+mod retention;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,13 +31,16 @@ use crate::record::{
 };
 use crate::shutdown::Drain;
 use crate::snapshot::{Current, Tenant};
+use backlog::Backlog;
 use breaker::Turn;
 use breakers::{Breakers, Joining};
 use claim::Alarm;
 use ready::{Job, Ready, Slot};
 
+pub use self::backlog::{BacklogFull, Refusal};
 pub use self::breaker::Config as BreakerConfig;
 pub use self::host::services;
+pub use self::retention::Config as RetentionConfig;
 
 /// How long to wait before asking the store again for what has to be done.
 const STORE_AGAIN: Duration = Duration::from_millis(500);
@@ -55,6 +60,12 @@ pub struct Config {
     pub webhook_concurrency: usize,
     /// When the deliveries of a webhook are held because its plugins fail.
     pub breaker: BreakerConfig,
+    /// How long what is finished is kept.
+    pub retention: RetentionConfig,
+    /// Deliveries that may be owed before no more events are taken; what is in one request may go over it.
+    pub max_backlog: usize,
+    /// The same for a tenant that sets no limit of its own.
+    pub tenant_max_backlog: usize,
 }
 
 impl Default for Config {
@@ -66,6 +77,9 @@ impl Default for Config {
             tenant_concurrency: 768,
             webhook_concurrency: 256,
             breaker: BreakerConfig::default(),
+            retention: RetentionConfig::default(),
+            max_backlog: 10_000_000,
+            tenant_max_backlog: 5_000_000,
         }
     }
 }
@@ -80,6 +94,7 @@ struct Inner {
     client: Client,
     ready: Ready,
     breakers: Breakers,
+    backlog: Arc<Backlog>,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
 }
@@ -103,7 +118,17 @@ impl Pipeline {
         let alarm = Arc::default();
         let ready = Ready::new(config, Arc::clone(&alarm));
         let breakers = Breakers::new(config.breaker.clone(), held);
-        let pipeline = Self(Arc::new(Inner { store, current, client, ready, breakers, alarm }));
+        let backlog = Backlog::new(config.max_backlog);
+        backlog.load(Arc::clone(&store), current.clone()).await;
+        let pipeline =
+            Self(Arc::new(Inner { store, current, client, ready, breakers, backlog, alarm }));
+        let keeper = retention::Keeper {
+            store: Arc::clone(&pipeline.0.store),
+            current: pipeline.0.current.clone(),
+            config: config.retention.clone(),
+            backlog: Arc::clone(&pipeline.0.backlog),
+        };
+        tokio::spawn(retention::run(keeper, drain.clone()));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
@@ -115,13 +140,13 @@ impl Pipeline {
     /// `events` come each with whether the producer chose its id.
     ///
     /// # Errors
-    /// When the store cannot keep them; nothing is accepted then.
+    /// When the store cannot keep them, or too much is owed already; nothing is accepted then.
     pub async fn accept(
         &self,
         tenant: Arc<Tenant>,
         events: Vec<(Event, bool)>,
         idempotency: Option<Idempotency>,
-    ) -> Result<Accepted, StoreError> {
+    ) -> Result<Accepted, Refusal> {
         let pipeline = self.clone();
         // A task of its own: a producer that hangs up must not stop us between the commit, which marks
         // the deliveries as in hand, and taking them in hand.
@@ -135,11 +160,11 @@ impl Pipeline {
         tenant: &Tenant,
         events: Vec<(Event, bool)>,
         idempotency: Option<Idempotency>,
-    ) -> Result<Accepted, StoreError> {
+    ) -> Result<Accepted, Refusal> {
         let mut fresh = Vec::with_capacity(events.len());
         let mut joining = Vec::new();
         let mut all_in_hand = true;
-        let events = events
+        let events: Vec<_> = events
             .into_iter()
             .map(|(event, given_id)| {
                 let event = Arc::new(event);
@@ -150,6 +175,8 @@ impl Pipeline {
                 NewEvent { event, given_id, deliveries }
             })
             .collect();
+        let owed = events.iter().map(|new: &NewEvent| new.deliveries.len()).sum();
+        let reserved = self.0.backlog.reserve(tenant, owed).map_err(Refusal::Backlog)?;
         let accepted_at = Timestamp::now();
         let tenant = Arc::clone(tenant.name());
         let submission = Submission { tenant, accepted_at, idempotency, events };
@@ -157,11 +184,12 @@ impl Pipeline {
             Ok(accepted) => accepted,
             Err(error) => {
                 self.give_back(fresh.into_iter().flatten().collect());
-                return Err(error);
+                return Err(error.into());
             }
         };
         drop(joining);
         if let Accepted::Stored(answers) = &accepted {
+            reserved.kept(answers.iter().map(|answer| answer.deliveries).sum());
             // The jobs of what was not kept give their slots back.
             let kept = answers.iter().map(|answer| answer.status == AcceptedStatus::Accepted);
             let jobs = fresh.into_iter().zip(kept).filter(|(_, kept)| *kept);

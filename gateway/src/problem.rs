@@ -17,6 +17,9 @@ pub struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
+    /// When to try again, in seconds; goes into a header.
+    #[serde(skip)]
+    retry_after: Option<u16>,
 }
 
 /// What is wrong with one field.
@@ -68,6 +71,8 @@ problems! {
     invalid_event = UNPROCESSABLE_ENTITY, "The body is not an event";
     /// The key was used for another request.
     idempotency_key_reused = UNPROCESSABLE_ENTITY, "The idempotency key was used for another request";
+    /// Too much waits to be delivered for the tenant.
+    backlog_full = TOO_MANY_REQUESTS, "Too much waits to be delivered";
     /// Nothing can be kept at the moment; nothing was.
     store_unavailable = SERVICE_UNAVAILABLE, "Events cannot be kept at the moment";
     /// The gateway is not ready to work.
@@ -83,7 +88,15 @@ impl Problem {
             code,
             detail,
             errors: Vec::new(),
+            // Whatever is unavailable may be back at once.
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
+    }
+
+    /// The same with when to try again, in seconds.
+    #[must_use]
+    pub fn with_retry_after(self, seconds: u16) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     /// The same with what is wrong in each field.
@@ -108,14 +121,11 @@ impl IntoResponse for Problem {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod contract;
+mod retention;
 mod sqlite;
 
 use std::fmt;
@@ -13,22 +14,37 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, Request, State, WebhookId};
 use crate::digest::Digest;
 use crate::event::{Event, EventId};
 use crate::kv;
 
-pub use self::sqlite::SqliteStore;
+pub use self::retention::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
+pub use self::sqlite::{SqliteStore, check};
 
 /// Where and how events are kept.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The folder of the database; created when missing.
     pub data_dir: PathBuf,
+    /// How long something new may wait until it is written.
+    pub max_wait: Duration,
+    /// Free space, in bytes, that is left for what becomes of events: with less, none are taken.
+    pub min_free_bytes: u64,
+}
+
+impl Config {
+    /// A store in this folder, with the defaults.
+    #[must_use]
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self { data_dir, max_wait: Duration::from_secs(5), min_free_bytes: 64 << 20 }
+    }
 }
 
 /// What a store's operation returns: a future of its result.
@@ -58,6 +74,9 @@ pub trait Store: Send + Sync + 'static {
     /// The webhooks that have held deliveries, in no particular order.
     fn holds(&self) -> Operation<'_, Vec<Held>>;
 
+    /// How many deliveries of each webhook are owed, all at one moment; `began` is told when that is over.
+    fn owed(&self, began: oneshot::Sender<()>) -> Operation<'_, Vec<(WebhookId, u64)>>;
+
     /// Gives back deliveries in hand: they are due as before.
     fn release(&self, deliveries: Vec<DeliveryId>) -> Operation<'_, ()>;
 
@@ -72,10 +91,32 @@ pub trait Store: Send + Sync + 'static {
     /// Removes keys of plugins that have expired, up to `limit`, and says how many there were.
     fn sweep_keys(&self, now: Timestamp, limit: usize) -> Operation<'_, usize>;
 
+    /// The tenants that have events, in order of their names.
+    fn tenants(&self) -> Operation<'_, Vec<Arc<str>>>;
+
+    /// Looks for what can be removed, among so many events after the cursor.
+    fn search(&self, search: Search, after: Option<Cursor>, limit: usize) -> Operation<'_, Found>;
+
+    /// Removes what a search found, as far as it still holds: nothing that is owed goes, but for what was
+    /// to be given up and is not in hand.
+    fn remove(&self, removals: Vec<Removal>) -> Operation<'_, Removed>;
+
+    /// Removes idempotency keys that were used before this, up to `limit`, and says how many there were.
+    fn forget_keys(&self, before: Timestamp, limit: usize) -> Operation<'_, usize>;
+
+    /// The bytes of data of a tenant's events.
+    fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64>;
+
+    /// How large the store is.
+    fn size(&self) -> Operation<'_, Size>;
+
+    /// Gives back up to so many free bytes to the file system; says how many it gave.
+    fn shrink(&self, bytes: u64) -> Operation<'_, u64>;
+
     /// What the random numbers of plugins grow from: made with the store, and the same ever after.
     fn random_seed(&self) -> Operation<'_, [u8; 32]>;
 
-    /// Checks that the store can answer.
+    /// Checks that the store can answer, and keep what is new.
     fn ping(&self) -> Operation<'_, ()>;
 }
 
@@ -92,18 +133,20 @@ pub struct Submission {
     pub events: Vec<NewEvent>,
 }
 
-/// A key that makes repeating a request harmless, kept for [`Idempotency::KEPT`].
+/// A key that makes repeating a request harmless.
 #[derive(Debug, Clone)]
 pub struct Idempotency {
     /// The producer's key, unique in its tenant.
     pub key: String,
     /// Tells whether a repeated request is the same.
     pub fingerprint: Digest,
+    /// How long an earlier use counts.
+    pub kept: Duration,
 }
 
 impl Idempotency {
-    /// How long a key is remembered.
-    pub const KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+    /// How long a key is remembered by default.
+    pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 }
 
 /// An event to keep.
@@ -288,7 +331,7 @@ pub enum Next {
 /// An event with all that became of it.
 #[derive(Debug, Clone)]
 pub struct EventRecord {
-    /// The event.
+    /// The event; its data is empty once it is removed.
     pub event: Event,
     /// Its deliveries, in order of webhook and part.
     pub deliveries: Vec<DeliveryRecord>,
@@ -319,12 +362,39 @@ pub struct DeliveryRecord {
 #[derive(Debug, Clone)]
 pub struct StoreError {
     message: Arc<str>,
+    fault: Fault,
+}
+
+/// What is the matter with a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It has more to write than it can.
+    Behind,
+    /// There is no room left.
+    Full,
+    /// The disk fails to read or write.
+    Disk,
+    /// What it holds is damaged.
+    Damaged,
+    /// Something else.
+    Other,
 }
 
 impl StoreError {
     /// An error with this message.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string().into() }
+        Self::of(Fault::Other, message)
+    }
+
+    /// An error of this kind.
+    pub fn of(fault: Fault, message: impl fmt::Display) -> Self {
+        Self { message: message.to_string().into(), fault }
+    }
+
+    /// What is the matter.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.fault
     }
 }
 

@@ -26,7 +26,7 @@ use configs::{Checked, Use};
 
 pub use self::configs::Misconfigured;
 pub use self::definition::{
-    BodyForm, KeyHash, OnPluginFailure, PluginUse, TenantDefinition, WebhookDefinition,
+    BodyForm, KeyHash, OnPluginFailure, PluginUse, Retention, TenantDefinition, WebhookDefinition,
 };
 pub use self::link::{Link, MissingPlugin, Pin};
 pub use self::plugins::{PluginKey, PluginSet};
@@ -45,6 +45,7 @@ pub struct Snapshot {
 
 #[derive(Debug, Default)]
 struct Declared {
+    tenants: HashMap<Arc<str>, Arc<Tenant>>,
     keys: HashMap<KeyHash, Arc<Tenant>>,
     webhooks: HashMap<WebhookId, Arc<Webhook>>,
     pins: BTreeSet<Pin>,
@@ -61,6 +62,7 @@ impl Declared {
                 declared.webhooks.insert(webhook.id.clone(), Arc::clone(webhook));
                 declared.pins.extend(webhook.pins());
             }
+            declared.tenants.insert(Arc::clone(&tenant.name), Arc::clone(&tenant));
             declared.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
         }
         declared
@@ -74,6 +76,8 @@ pub struct Tenant {
     index: Index<usize>,
     webhooks: Vec<Arc<Webhook>>,
     ad_hoc: Option<Arc<Webhook>>,
+    retention: Retention,
+    max_backlog: usize,
 }
 
 impl Tenant {
@@ -98,6 +102,18 @@ impl Tenant {
     #[must_use]
     pub fn webhooks(&self) -> &[Arc<Webhook>] {
         &self.webhooks
+    }
+
+    /// How long what is finished is kept.
+    #[must_use]
+    pub fn retention(&self) -> &Retention {
+        &self.retention
+    }
+
+    /// How many deliveries it may be owed.
+    #[must_use]
+    pub fn max_backlog(&self) -> usize {
+        self.max_backlog
     }
 }
 
@@ -170,6 +186,17 @@ impl Snapshot {
     pub fn tenant_of_key(&self, key: &str) -> Option<&Arc<Tenant>> {
         // A lookup by hash tells nothing about the key by how long it takes.
         self.declared.keys.get(&KeyHash::of(key))
+    }
+
+    /// The tenant of this name.
+    #[must_use]
+    pub fn tenant(&self, name: &str) -> Option<&Arc<Tenant>> {
+        self.declared.tenants.get(name)
+    }
+
+    /// All tenants, in no order.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.declared.tenants.values()
     }
 
     /// The webhook with this id.
@@ -319,7 +346,8 @@ fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
     }
     let ad_hoc = definition.ad_hoc.map(webhook);
     webhooks.extend(ad_hoc.clone());
-    Tenant { name, index, webhooks, ad_hoc }
+    let (retention, max_backlog) = (definition.retention, definition.max_backlog);
+    Tenant { name, index, webhooks, ad_hoc, retention, max_backlog }
 }
 
 /// The current snapshot. Cheap to clone; all clones see the same one.

@@ -50,6 +50,10 @@ mod crash;
 mod kill_matrix;
 /// A store that fails, answers late, or does what it says it could not.
 mod faulty_store;
+/// What is removed after its time, and what is not.
+mod retention;
+/// A full disk, a store that is behind, a backlog over its limit, a damaged database.
+mod backpressure;
 /// What the configuration and the command line say.
 mod command;
 /// What a plugin's author does: `hookmill plugin`, from `new` to a running gateway.

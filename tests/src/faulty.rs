@@ -9,10 +9,11 @@ use hookmill::delivery::{DeliveryId, WebhookId};
 use hookmill::event::EventId;
 use hookmill::kv;
 use hookmill::record::{
-    Accepted, Claimed, EventRecord, Held, Operation, Store, StoreError, Submission, Taken, Update,
-    Which,
+    Accepted, Claimed, Cursor, EventRecord, Found, Held, Operation, Removal, Removed, Search, Size,
+    Store, StoreError, Submission, Taken, Update, Which,
 };
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use crate::dice::Dice;
 
@@ -138,6 +139,39 @@ impl Store for Faulty {
 
     fn sweep_keys(&self, now: Timestamp, limit: usize) -> Operation<'_, usize> {
         self.with_faults(true, move || self.inner.sweep_keys(now, limit))
+    }
+
+    fn owed(&self, began: oneshot::Sender<()>) -> Operation<'_, Vec<(WebhookId, u64)>> {
+        // The same.
+        self.inner.owed(began)
+    }
+
+    fn tenants(&self) -> Operation<'_, Vec<Arc<str>>> {
+        self.with_faults(true, || self.inner.tenants())
+    }
+
+    fn search(&self, search: Search, after: Option<Cursor>, limit: usize) -> Operation<'_, Found> {
+        self.with_faults(true, move || self.inner.search(search, after, limit))
+    }
+
+    fn remove(&self, removals: Vec<Removal>) -> Operation<'_, Removed> {
+        self.with_faults(true, || self.inner.remove(removals))
+    }
+
+    fn forget_keys(&self, before: Timestamp, limit: usize) -> Operation<'_, usize> {
+        self.with_faults(true, move || self.inner.forget_keys(before, limit))
+    }
+
+    fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64> {
+        self.with_faults(true, || self.inner.usage(tenant))
+    }
+
+    fn size(&self) -> Operation<'_, Size> {
+        self.with_faults(true, || self.inner.size())
+    }
+
+    fn shrink(&self, bytes: u64) -> Operation<'_, u64> {
+        self.with_faults(true, move || self.inner.shrink(bytes))
     }
 
     fn random_seed(&self) -> Operation<'_, [u8; 32]> {

@@ -24,6 +24,10 @@ pub(super) struct ServeArgs {
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub(super) config: ConfigFile,
+
+    /// Check the database as well. Reads all of it; a gateway may run meanwhile.
+    #[arg(long)]
+    pub(super) store: bool,
 }
 
 /// Where the configuration is.
@@ -49,11 +53,20 @@ pub(super) async fn serve(config: ConfigFile) -> ExitCode {
 }
 
 /// Checks the configuration.
-pub(super) async fn check(config: ConfigFile) -> ExitCode {
-    let report = match app::check(&config.path, &environment()).await {
+pub(super) async fn check(CheckArgs { config, store }: CheckArgs) -> ExitCode {
+    let mut report = match app::check(&config.path, &environment()).await {
         Ok(report) => report,
         Err(error) => return terminal::fail(&error.to_string()),
     };
+    if store {
+        match app::check_store(&config.path, &environment()) {
+            Ok(more) => {
+                report.notes.extend(more.notes);
+                report.problems.extend(more.problems);
+            }
+            Err(error) => report.problems.push(error.to_string()),
+        }
+    }
     let mut stdout = std::io::stdout().lock();
     for note in &report.notes {
         // Nobody may be reading; the exit code tells all the same.

@@ -18,7 +18,7 @@ use super::values::{
     DAY, HOUR, MILLISECOND, choice, count, duration, flag, lower_case_name, name, parsed, text,
     wrong,
 };
-use super::{MAX_CONCURRENCY, deliver, pipeline};
+use super::{MAX_BACKLOG, MAX_CONCURRENCY, deliver, pipeline, retention};
 use crate::route::Glob;
 use crate::sign::Secret;
 use crate::snapshot::{
@@ -81,6 +81,10 @@ fn tenant(
         };
         Some((name, secret(item, |value, _| Ok(value.to_owned()))?))
     });
+    let retention = section.section("retention", |section| {
+        retention::for_one(section, &around.pipeline.retention.tenants)
+    });
+    let max_backlog = section.optional("max_backlog", count(1..=MAX_BACKLOG));
     let mut webhook_names = HashMap::new();
     let webhooks = section.list("webhooks", "tables", |item| {
         item.section(|section| webhook(section, around, &mut webhook_names, connections))?
@@ -95,6 +99,8 @@ fn tenant(
         keys: api_keys?,
         plugins,
         secrets: secrets.into_iter().collect(),
+        retention,
+        max_backlog: max_backlog.unwrap_or(around.pipeline.tenant_max_backlog),
         webhooks: webhooks.unwrap_or_default(),
         ad_hoc,
     })

@@ -111,6 +111,36 @@ fn every_setting_arrives_where_it_belongs() {
 }
 
 #[test]
+fn a_tenant_keeps_for_as_long_as_all_unless_it_says_otherwise() {
+    let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
+    let tenant = |name: &str, retention: &str| {
+        format!(
+            "[[tenants]]\nname = \"{name}\"\nkeys = [\"{name}-0123456789abcdef0123456789\"]\n{retention}\n"
+        )
+    };
+    let text = [
+        "[retention]\nevents = \"9h\"\npayloads = \"2h\"\nundelivered = \"12h\"\nidempotency = \"1h\"\nmax_bytes = \"1 GiB\"\n",
+        &tenant("a", ""),
+        &tenant(
+            "b",
+            "retention = { events = \"1h\", undelivered = \"never\", max_bytes = \"1 MiB\" }",
+        ),
+        &tenant("c", "retention = { events = \"20h\", payloads = \"20h\" }"),
+    ];
+    let config = parse(&text.concat());
+    let all = &config.pipeline.retention;
+    assert_eq!((all.idempotency, all.max_bytes), (hours(1), Some(1 << 30)));
+    assert_eq!(config.ingest.idempotency, hours(1));
+    let [a, b, c] = &config.tenants[..] else { panic!("three tenants") };
+    assert_eq!(a.retention, all.tenants);
+    assert_eq!((a.retention.events, a.retention.payloads), (hours(9), hours(2)));
+    assert_eq!((a.retention.attempts, a.retention.undelivered), (hours(9), Some(hours(12))));
+    assert_eq!((b.retention.events, b.retention.payloads), (hours(1), hours(1)));
+    assert_eq!((b.retention.undelivered, b.retention.max_bytes), (None, Some(1 << 20)));
+    assert_eq!((c.retention.payloads, c.retention.attempts), (hours(20), hours(20)));
+}
+
+#[test]
 fn every_setting_of_plugins_arrives() {
     let config = parse(
         r#"

@@ -11,7 +11,7 @@ use url::Url;
 use super::breaker::Turn;
 use super::breakers::Joining;
 use super::ready::Job;
-use super::{Pipeline, STORE_AGAIN, hold, render, size};
+use super::{Pipeline, STORE_AGAIN, backlog, hold, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
 use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request, Timings};
 use crate::event::Event;
@@ -44,7 +44,11 @@ pub(super) async fn run(
     }
     tell(pipeline, &event, &delivery, &ended);
     let Ended { update, joining, .. } = ended;
+    let is_end = backlog::is_end(&update.next);
     record(pipeline, update).await;
+    if is_end {
+        pipeline.0.backlog.less(&event.tenant, 1);
+    }
     drop(joining);
 }
 
@@ -223,6 +227,7 @@ async fn split(
     if others.is_empty() {
         return first;
     }
+    pipeline.0.backlog.more(&event.tenant, others.len());
     let next = Next::Split { first: Arc::clone(&first), others };
     let update = Update { delivery: delivery.id, attempt: None, chain: Arc::clone(chain), next };
     record(pipeline, update).await;

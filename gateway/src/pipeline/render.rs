@@ -151,6 +151,8 @@ mod tests {
             metadata: Vec::new(),
         };
         let tenant = TenantDefinition {
+            retention: crate::snapshot::Retention::default(),
+            max_backlog: 1,
             name: "acme".to_owned(),
             keys: Vec::new(),
             plugins: Vec::new(),

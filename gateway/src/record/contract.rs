@@ -14,6 +14,10 @@ use crate::digest::Digest;
 use crate::event::EventType;
 use crate::kv::{Answer, Entry, Observed, Operation as Op, Outcome, Quota, Refusal, Run, Scope};
 
+mod retention;
+
+use retention::*;
+
 /// A store that can be closed and opened again, as a process that ends and starts.
 trait Fixture {
     type Store: Store;
@@ -31,7 +35,7 @@ impl Fixture for Sqlite {
     }
 
     fn open(&self) -> SqliteStore {
-        SqliteStore::open(&Config { data_dir: self.0.path().to_owned() }).unwrap()
+        SqliteStore::open(&Config::new(self.0.path().to_owned())).unwrap()
     }
 }
 
@@ -83,6 +87,17 @@ mod sqlite {
         keys_expire_and_are_swept
         a_quota_bounds_keys_and_bytes_and_expired_ones_make_room
         the_random_seed_stays_the_same
+        finished_events_go_with_everything_of_them
+        what_is_owed_stays
+        what_was_taken_up_again_after_a_search_stays
+        age_counts_from_the_last_attempt
+        data_and_attempts_can_go_before_the_rest
+        what_is_owed_for_too_long_is_given_up
+        tenants_keep_their_own
+        a_clock_that_is_set_loses_and_repeats_nothing
+        what_is_owed_is_counted
+        keys_of_requests_are_forgotten
+        room_that_was_made_is_used_or_given_back
     );
 }
 
@@ -142,7 +157,8 @@ fn submission(events: Vec<NewEvent>) -> Submission {
 
 fn keyed(key: &str, body: &str, events: Vec<NewEvent>) -> Submission {
     let fingerprint = Digest::of(body.as_bytes());
-    let idempotency = Some(Idempotency { key: key.to_owned(), fingerprint });
+    let idempotency =
+        Some(Idempotency { key: key.to_owned(), fingerprint, kept: Idempotency::KEPT });
     Submission { idempotency, ..submission(events) }
 }
 

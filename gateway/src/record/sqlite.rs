@@ -1,10 +1,14 @@
 //! The embedded store: SQLite in WAL mode, one writer thread that commits in groups, a few readers.
 
 mod accept;
+mod check;
+mod guard;
 mod hold;
 mod kv;
 mod read;
+mod retention;
 mod rows;
+mod wal;
 mod write;
 mod writer;
 
@@ -15,17 +19,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
+pub use self::check::check;
 use super::{
-    Accepted, Claimed, Config, EventRecord, Held, Operation, Store, StoreError, Submission, Taken,
-    Update, Which,
+    Accepted, Claimed, Config, Cursor, EventRecord, Found, Held, Operation, Removal, Removed,
+    Search, Size, Store, StoreError, Submission, Taken, Update, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
 use crate::failpoint::{self, Point};
 use crate::kv::{Operation as KeyOperation, Outcome, Request};
+use check::Check;
+use guard::Guard;
 use writer::{Command, Writer};
+
+/// The database's file in the data folder.
+const DATABASE: &str = "hookmill.db";
 
 /// Connections that answer queries beside the writer.
 const READERS: usize = 4;
@@ -37,12 +47,15 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0003_held_deliveries.sql"),
     include_str!("../../migrations/sqlite/0004_details_of_attempts.sql"),
     include_str!("../../migrations/sqlite/0008_destinations_of_events.sql"),
+    include_str!("../../migrations/sqlite/0007_retention.sql"),
 ];
 
 /// A store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
+    _check: Option<Check>,
     writer: Writer,
+    guard: Arc<Guard>,
     readers: Arc<Readers>,
     random_seed: [u8; 32],
     /// Locked as long as the store is open: claims are only right with one gateway on the file.
@@ -68,7 +81,8 @@ impl SqliteStore {
             StoreError::new(format!("cannot create the data folder {}: {error}", folder.display()))
         })?;
         let lock = lock(folder)?;
-        let path = folder.join("hookmill.db");
+        let path = folder.join(DATABASE);
+        let unclean = check::ended_uncleanly(&path);
         let open = || -> Result<(Connection, [u8; 32]), StoreError> {
             let mut connection = Connection::open(&path)?;
             configure(&connection)?;
@@ -77,11 +91,17 @@ impl SqliteStore {
             let random_seed = kv::seed(&connection, fresh_seed()?)?;
             Ok((connection, random_seed))
         };
-        let (connection, random_seed) =
-            open().map_err(|error| StoreError::new(format!("{}: {error}", path.display())))?;
+        let (connection, random_seed) = open().map_err(|error| check::explained(&path, &error))?;
         let readers = (0..READERS).map(|_| reader(&path)).collect::<Result<Vec<_>, _>>()?;
+        let guard = Guard::new(config);
+        let check = match unclean {
+            true => Some(Check::start(&path, Arc::clone(&guard))?),
+            false => None,
+        };
         Ok(Self {
-            writer: Writer::start(connection)?,
+            _check: check,
+            writer: Writer::start(connection, Arc::clone(&guard))?,
+            guard,
             readers: Arc::new(Readers {
                 free: Mutex::new(readers),
                 turns: Semaphore::new(READERS),
@@ -109,13 +129,17 @@ impl SqliteStore {
         .await
         .map_err(StoreError::new)?;
         readers.free.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-        Ok(result?)
+        result.map_err(|error| {
+            let error = StoreError::from(error);
+            self.guard.note(&error);
+            error
+        })
     }
 }
 
 impl Store for SqliteStore {
     fn accept(&self, submission: Submission) -> Operation<'_, Accepted> {
-        self.writer.ask(|reply| Command::Accept(submission, reply))
+        self.writer.accept(submission)
     }
 
     fn claim(
@@ -143,6 +167,10 @@ impl Store for SqliteStore {
         Box::pin(self.read(hold::all))
     }
 
+    fn owed(&self, began: oneshot::Sender<()>) -> Operation<'_, Vec<(WebhookId, u64)>> {
+        Box::pin(self.read(|connection| read::owed(connection, began)))
+    }
+
     fn release(&self, deliveries: Vec<DeliveryId>) -> Operation<'_, ()> {
         self.writer.ask(|reply| Command::Release(deliveries, reply))
     }
@@ -165,18 +193,49 @@ impl Store for SqliteStore {
         self.writer.ask(move |reply| Command::SweepKeys { now, limit, reply })
     }
 
+    fn tenants(&self) -> Operation<'_, Vec<Arc<str>>> {
+        Box::pin(self.read(retention::tenants))
+    }
+
+    fn search(&self, search: Search, after: Option<Cursor>, limit: usize) -> Operation<'_, Found> {
+        Box::pin(self.read(move |connection| retention::search(connection, &search, after, limit)))
+    }
+
+    fn remove(&self, removals: Vec<Removal>) -> Operation<'_, Removed> {
+        self.writer.ask(move |reply| Command::Remove(removals, reply))
+    }
+
+    fn forget_keys(&self, before: Timestamp, limit: usize) -> Operation<'_, usize> {
+        self.writer.ask(move |reply| Command::ForgetKeys { before, limit, reply })
+    }
+
+    fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64> {
+        Box::pin(self.read(move |connection| retention::usage(connection, &tenant)))
+    }
+
+    fn size(&self) -> Operation<'_, Size> {
+        Box::pin(self.read(retention::size))
+    }
+
+    fn shrink(&self, bytes: u64) -> Operation<'_, u64> {
+        self.writer.ask(move |reply| Command::Shrink(bytes, reply))
+    }
+
     fn random_seed(&self) -> Operation<'_, [u8; 32]> {
         Box::pin(std::future::ready(Ok(self.random_seed)))
     }
 
     fn ping(&self) -> Operation<'_, ()> {
-        Box::pin(self.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))))
+        Box::pin(async {
+            self.guard.check_all()?;
+            self.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await
+        })
     }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::new(error)
+        Self::of(check::fault(&error), error)
     }
 }
 
@@ -212,12 +271,16 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    // Of a new database alone: lets free pages go back to the file system step by step.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL syncs the log at each commit: an acknowledged event survives a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
     // In pages of 4 KiB. Larger than the default of 1,000, so that a busy gateway writes a page that
     // changed often back just once.
     connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
+    // The log is cut back to this once all of it is in the database.
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -64_000)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
@@ -249,10 +312,13 @@ fn reader(path: &Path) -> Result<Connection, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::Fault;
     use super::*;
 
     fn open(folder: &Path) -> Result<SqliteStore, StoreError> {
-        SqliteStore::open(&Config { data_dir: folder.to_owned() })
+        SqliteStore::open(&Config::new(folder.to_owned()))
     }
 
     #[test]
@@ -273,6 +339,102 @@ mod tests {
         connection.pragma_update(None, "user_version", 999).unwrap();
         let error = open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("schema version 999"), "{error}");
+    }
+
+    fn submission() -> Submission {
+        let tenant = Arc::from("acme");
+        let accepted_at = Timestamp::UNIX_EPOCH;
+        Submission { tenant, accepted_at, idempotency: None, events: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn what_waits_too_long_is_refused_and_what_is_being_written_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            Config { max_wait: Duration::from_millis(50), ..Config::new(folder.path().to_owned()) };
+        let store = Arc::new(SqliteStore::open(&config).unwrap());
+        let other = Connection::open(folder.path().join(DATABASE)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let accept = || {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.accept(submission()).await })
+        };
+        let first = accept();
+        while store.guard.check().is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // The writer is at the first one, so this one is not even sent, and the store says so.
+        assert_eq!(accept().await.unwrap().unwrap_err().fault(), Fault::Behind);
+        assert_eq!(store.ping().await.unwrap_err().fault(), Fault::Behind);
+        other.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), Accepted::Stored(Vec::new()));
+        store.ping().await.unwrap();
+        assert!(accept().await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn with_too_little_free_space_nothing_new_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config =
+            Config { min_free_bytes: u64::MAX, ..Config::new(folder.path().to_owned()) };
+        let store = SqliteStore::open(&config).unwrap();
+        let error = store.accept(submission()).await.unwrap_err();
+        assert_eq!(error.fault(), Fault::Full, "{error}");
+        assert_eq!(store.ping().await.unwrap_err().fault(), Fault::Full);
+        // The rest goes on.
+        store.release(Vec::new()).await.unwrap();
+        drop(store);
+        config.min_free_bytes = 0;
+        SqliteStore::open(&config).unwrap().accept(submission()).await.unwrap();
+    }
+
+    /// Fills a database and overwrites pages in the middle of it.
+    fn damage(folder: &Path) {
+        let path = folder.join(DATABASE);
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch(
+                "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+                 INSERT INTO idempotency SELECT 't', printf('%d', i), zeroblob(32), 1, '[]' FROM n",
+            )
+            .unwrap();
+        drop(connection);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2 / 4096 * 4096;
+        bytes[middle..middle + 8 * 4096].fill(0x5a);
+        std::fs::write(&path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_check_says_what_is_wrong_and_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(folder.path().to_owned());
+        assert!(check(&config).unwrap().is_none());
+        drop(open(folder.path()).unwrap());
+        let (pages, problems) = check(&config).unwrap().unwrap();
+        assert!(pages > 10 && problems.is_empty(), "{problems:?}");
+        damage(folder.path());
+        let (_, problems) = check(&config).unwrap().unwrap();
+        assert!(problems.len() > 1, "{problems:?}");
+        assert!(problems.last().unwrap().contains(".recover"), "{problems:?}");
+    }
+
+    #[tokio::test]
+    async fn damage_is_found_after_an_unclean_end_and_nothing_new_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()).unwrap());
+        damage(folder.path());
+        let path = folder.path().join(DATABASE);
+        // A log that is left over: a reader keeps the writer's connection from removing it.
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("DELETE FROM seeds WHERE name = 'none'; CREATE TABLE t (a)").unwrap();
+        assert!(check::ended_uncleanly(&path));
+        let store = open(folder.path()).unwrap();
+        while store.guard.check().is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(store.accept(submission()).await.unwrap_err().fault(), Fault::Damaged);
+        assert_eq!(store.ping().await.unwrap_err().fault(), Fault::Damaged);
     }
 
     #[test]
@@ -302,7 +464,8 @@ mod tests {
         let garbage = vec![b'x'; 8192];
         std::fs::write(&path, &garbage).unwrap();
         let error = open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("hookmill.db"), "{error}");
+        assert!(error.contains("hookmill.db: the database is damaged"), "{error}");
+        assert!(error.contains("sqlite3 hookmill.db .recover"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), garbage);
     }
 }

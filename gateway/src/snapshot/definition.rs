@@ -24,10 +24,45 @@ pub struct TenantDefinition {
     pub plugins: Vec<PluginUse>,
     /// Secrets that plugins may be granted, by name.
     pub secrets: Secrets,
+    /// How long what is finished is kept.
+    pub retention: Retention,
+    /// How many deliveries it may be owed before no more of its events are taken.
+    pub max_backlog: usize,
     /// The webhooks.
     pub webhooks: Vec<WebhookDefinition>,
     /// How events are delivered to a `webhook_url` of their own; none where that is not allowed.
     pub ad_hoc: Option<WebhookDefinition>,
+}
+
+/// How long what is finished of a tenant is kept. What is owed is kept in any case, but for `undelivered`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Finished events, with everything of them.
+    pub events: Duration,
+    /// The data of finished events.
+    pub payloads: Duration,
+    /// The attempts of finished events.
+    pub attempts: Duration,
+    /// When to give up what is owed.
+    pub undelivered: Option<Duration>,
+    /// How much data its events may have, in bytes, before finished ones make room.
+    pub max_bytes: Option<u64>,
+}
+
+impl Retention {
+    /// The shortest of the times.
+    #[must_use]
+    pub fn shortest(&self) -> Duration {
+        let times = [self.payloads, self.attempts].into_iter().chain(self.undelivered);
+        times.fold(self.events, Duration::min)
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+        Self { events: KEPT, payloads: KEPT, attempts: KEPT, undelivered: None, max_bytes: None }
+    }
 }
 
 /// A webhook: where matching events go, in which form.

@@ -26,7 +26,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("listn = 1", "listn: is unknown; did you mean `listen`?"),
     (
         "colour = 1",
-        "colour: is unknown; known here: `data_dir`, `plugins_dir`, `shutdown_grace`, `log`, `listen`, `ingest`, `delivery`, `plugins`, `tenants`",
+        "colour: is unknown; known here: `data_dir`, `plugins_dir`, `shutdown_grace`, `log`, `listen`, `ingest`, `delivery`, `plugins`, `retention`, `store`, `tenants`",
     ),
     ("listen = 8080", "listen: is an integer; a string is needed"),
     (
@@ -34,6 +34,15 @@ const SETTINGS: &[(&str, &str)] = &[
         "listen: is \":8080\"; an IP address and a port are needed, as in \"127.0.0.1:8080\", or \"0.0.0.0:8080\" to listen on every interface",
     ),
     ("data_dir = ''", "data_dir: is empty"),
+    ("retention.events = '0s'", "retention.events: is 0s; it must be from 1s to 36500d"),
+    (
+        "retention = { events = '1d', payloads = '2d' }",
+        "retention.payloads: is longer than `events` beside it, and nothing is left of an event after that; lower it, or raise that",
+    ),
+    (
+        "retention.undelivered = 'off'",
+        "retention.undelivered: is \"off\"; a whole number and a unit are needed, as in \"500ms\", \"15s\", \"5m\", \"2h\" or \"1d\", or \"never\"",
+    ),
     ("log = 'debug'", "log: is a string; a table is needed"),
     ("log.format = 'xml'", "log.format: is \"xml\"; possible are `human`, `json`"),
     (

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use url::Url;
 
 use super::super::{Accepted, AcceptedEvent, AcceptedStatus, Idempotency, NewEvent, Submission};
+use super::retention::Usage;
 use super::rows;
 use super::write::insert_delivery;
 
@@ -11,6 +12,7 @@ use super::write::insert_delivery;
 /// other submissions share the transaction.
 pub(super) fn accept(
     connection: &Connection,
+    usage: &mut Usage,
     submission: &Submission,
 ) -> rusqlite::Result<Accepted> {
     if let Some(idempotency) = &submission.idempotency
@@ -30,6 +32,7 @@ pub(super) fn accept(
     for (new, fresh) in submission.events.iter().zip(fresh) {
         if fresh {
             insert_event(connection, new)?;
+            usage.more(&new.event.tenant, new.event.data.len());
         }
         answers.push(AcceptedEvent {
             id: new.event.id.to_string(),
@@ -49,7 +52,7 @@ fn repeated(
     idempotency: &Idempotency,
 ) -> rusqlite::Result<Option<Accepted>> {
     let earliest = rows::micros(submission.accepted_at)
-        - i64::try_from(Idempotency::KEPT.as_micros()).unwrap_or(i64::MAX);
+        - i64::try_from(idempotency.kept.as_micros()).unwrap_or(i64::MAX);
     let earlier = connection
         .prepare_cached(
             "SELECT fingerprint, events FROM idempotency
@@ -114,8 +117,10 @@ fn earlier_version(
     connection
         .prepare_cached("SELECT type, data, webhook_url FROM events WHERE tenant = ?1 AND id = ?2")?
         .query_row(params![new.event.tenant, new.event.id.as_str()], |row| {
-            let url = row.get_ref(2)?.as_str_or_null()?;
-            Ok(same(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_blob()?, url))
+            let (event_type, data) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_blob()?);
+            // Data that was removed can no longer tell; then the type does.
+            let data = if data.is_empty() { &new.event.data } else { data };
+            Ok(same(event_type, data, row.get_ref(2)?.as_str_or_null()?))
         })
         .optional()
 }

@@ -1,6 +1,7 @@
 //! Queries that the readers answer.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::sync::oneshot;
 
 use super::super::{DeliveryRecord, EventRecord};
 use super::{hold, rows};
@@ -62,4 +63,26 @@ fn attempts(connection: &Connection, delivery: DeliveryId) -> rusqlite::Result<V
         )?
         .query_map([delivery.as_bytes()], rows::attempt)?
         .collect()
+}
+
+/// How many deliveries of each webhook are due, in hand or held. Tells `began` when the moment is fixed.
+pub(super) fn owed(
+    connection: &Connection,
+    began: oneshot::Sender<()>,
+) -> rusqlite::Result<Vec<(WebhookId, u64)>> {
+    let snapshot = connection.unchecked_transaction()?;
+    // The first read fixes it.
+    let mut held: Vec<_> =
+        hold::all(&snapshot)?.into_iter().map(|held| (held.webhook, held.deliveries)).collect();
+    // Nobody may be waiting.
+    began.send(()).ok();
+    let mut due = snapshot
+        .prepare(
+            "SELECT webhook, count(*) FROM deliveries INDEXED BY deliveries_due
+             WHERE due_at IS NOT NULL GROUP BY webhook",
+        )?
+        .query_map([], |row| Ok((WebhookId(row.get(0)?), row.get::<_, i64>(1)?.unsigned_abs())))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    due.append(&mut held);
+    Ok(due)
 }

@@ -102,6 +102,13 @@ impl Chains {
         self.known.insert(plugins.to_owned(), seq);
         Ok(Some(seq))
     }
+
+    /// These rows are gone.
+    pub(super) fn forget(&mut self, orphans: &[i64]) {
+        if !orphans.is_empty() {
+            self.known.retain(|_, seq| !orphans.contains(seq));
+        }
+    }
 }
 
 pub(super) fn record(

@@ -5,14 +5,21 @@
 //! nobody.
 
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Taken, Update, Which};
+use super::super::{
+    Accepted, Claimed, Fault, Operation, Removal, Removed, StoreError, Submission, Taken, Update,
+    Which,
+};
+use super::guard::{Gauge, Guard, Ticket};
 use super::kv::{self, Journals};
+use super::retention::{self, Usage};
+use super::wal::Log;
 use super::write::{self, Chains};
 use super::{accept, hold};
 use crate::delivery::{DeliveryId, WebhookId};
@@ -30,7 +37,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// Something to write.
 pub(super) enum Command {
-    Accept(Submission, Reply<Accepted>),
+    Accept(Submission, Ticket, Reply<Accepted>),
     Record(Update, Reply<()>),
     Release(Vec<DeliveryId>, Reply<()>),
     Claim { now: Timestamp, limit: usize, except: Vec<WebhookId>, reply: Reply<Claimed> },
@@ -38,24 +45,47 @@ pub(super) enum Command {
     SweepKeys { now: Timestamp, limit: usize, reply: Reply<usize> },
     TakeHeld(WebhookId, Which, Reply<Taken>),
     Lift(WebhookId, Reply<()>),
+    Remove(Vec<Removal>, Reply<Removed>),
+    ForgetKeys { before: Timestamp, limit: usize, reply: Reply<usize> },
+    Shrink(u64, Reply<u64>),
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
 pub(super) struct Writer {
     commands: Option<mpsc::Sender<Command>>,
+    guard: Arc<Guard>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+    pub(super) fn start(connection: Connection, guard: Arc<Guard>) -> Result<Self, StoreError> {
         let known = Known::load(&connection)?;
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let thread = thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(connection, known, receiver))
+            .spawn({
+                let guard = Arc::clone(&guard);
+                move || run(connection, known, receiver, &guard)
+            })
             .map_err(StoreError::new)?;
-        Ok(Self { commands: Some(sender), thread: Some(thread) })
+        Ok(Self { commands: Some(sender), guard, thread: Some(thread) })
+    }
+
+    /// Sends a submission and waits until it is committed, or gives up before the writer takes it.
+    pub(super) fn accept(&self, submission: Submission) -> Operation<'_, Accepted> {
+        Box::pin(async move {
+            self.guard.check()?;
+            let ticket = Ticket::default();
+            let own = ticket.clone();
+            let mut answer = self.ask(|reply| Command::Accept(submission, own, reply));
+            match tokio::time::timeout(self.guard.max_wait(), &mut answer).await {
+                Ok(answer) => answer,
+                Err(_) if ticket.take() => Err(self.guard.behind()),
+                // It is being written: only the outcome can tell.
+                Err(_) => answer.await,
+            }
+        })
     }
 
     /// Sends a command and waits until its group is committed.
@@ -94,38 +124,81 @@ impl fmt::Debug for Writer {
 struct Known {
     chains: Chains,
     journals: Journals,
+    usage: Usage,
 }
 
 impl Known {
     fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        Ok(Self { chains: Chains::default(), journals: Journals::load(connection)? })
+        Ok(Self {
+            chains: Chains::default(),
+            journals: Journals::load(connection)?,
+            usage: Usage::default(),
+        })
     }
 }
 
-fn run(mut connection: Connection, mut known: Known, mut commands: mpsc::Receiver<Command>) {
+fn run(
+    mut connection: Connection,
+    mut known: Known,
+    mut commands: mpsc::Receiver<Command>,
+    guard: &Arc<Guard>,
+) {
+    let mut log = Log::of(&connection);
+    let mut gauge = Gauge::new(Arc::clone(guard));
     let mut group = Vec::with_capacity(MAX_GROUP);
     while commands.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
-        let committed = commit(&mut connection, &mut known, &group);
-        if committed.is_ok() || group.len() == 1 {
-            answer(&mut group, committed);
-            continue;
+        guard.begins();
+        admit(&mut group, &mut gauge);
+        let mut committed = commit(&mut connection, &mut known, &group);
+        if let Err(error) = &committed
+            && matches!(error.fault(), Fault::Full | Fault::Disk)
+        {
+            // The little room that there may be is for what became of events.
+            refuse_new(&mut group, error);
+            committed = commit(&mut connection, &mut known, &group);
         }
-        // One command may be at fault: let each stand for itself.
-        for command in group.drain(..) {
-            let mut alone = vec![command];
-            let committed = commit(&mut connection, &mut known, &alone);
-            answer(&mut alone, committed);
+        if committed.is_ok() || group.len() <= 1 {
+            answer(&mut group, committed, guard);
+        } else {
+            // One command may be at fault: let each stand for itself.
+            for command in group.drain(..) {
+                let mut alone = vec![command];
+                let committed = commit(&mut connection, &mut known, &alone);
+                answer(&mut alone, committed, guard);
+            }
         }
+        log.grown(&connection);
+        guard.ends();
     }
+}
+
+/// Leaves out what nobody waits for any more, and what is new when there is no room for it.
+fn admit(group: &mut Vec<Command>, gauge: &mut Gauge) {
+    group.retain(|command| match command {
+        Command::Accept(_, ticket, _) => ticket.take(),
+        _ => true,
+    });
+    let has_new = group.iter().any(|command| matches!(command, Command::Accept(..)));
+    if has_new && let Err(error) = gauge.room() {
+        refuse_new(group, &error);
+    }
+}
+
+fn refuse_new(group: &mut Vec<Command>, error: &StoreError) {
+    let is_new = |command: &mut Command| matches!(command, Command::Accept(..));
+    group.extract_if(.., is_new).for_each(|command| command.refuse(error));
 }
 
 /// Tells every command of a group what came of it.
-fn answer(group: &mut Vec<Command>, committed: Result<Vec<Outcome>, StoreError>) {
+fn answer(group: &mut Vec<Command>, committed: Result<Vec<Outcome>, StoreError>, guard: &Guard) {
     match committed {
         Ok(outcomes) => {
             group.drain(..).zip(outcomes).for_each(|(command, outcome)| command.answer(outcome));
         }
-        Err(error) => group.drain(..).for_each(|command| command.refuse(&error)),
+        Err(error) => {
+            guard.note(&error);
+            group.drain(..).for_each(|command| command.refuse(&error));
+        }
     }
 }
 
@@ -136,6 +209,8 @@ enum Outcome {
     Kv(KeyOutcome),
     Swept(usize),
     Taken(Taken),
+    Removed(Removed),
+    Shrunk(u64),
     Done,
 }
 
@@ -151,6 +226,7 @@ fn commit(
             .iter()
             .map(|command| command.apply(&transaction, known))
             .collect::<rusqlite::Result<Vec<_>>>()?;
+        known.usage.write(&transaction)?;
         transaction.commit()?;
         Ok(outcomes)
     })();
@@ -160,18 +236,19 @@ fn commit(
             Ok(again) => *known = again,
             Err(error) => {
                 known.chains = Chains::default();
+                known.usage = Usage::default();
                 tracing::warn!(%error, "journals of deliveries cannot be read; some may be kept too long");
             }
         }
-        StoreError::new(error)
+        StoreError::from(error)
     })
 }
 
 impl Command {
     fn apply(&self, connection: &Connection, known: &mut Known) -> rusqlite::Result<Outcome> {
         match self {
-            Self::Accept(submission, _) => {
-                let accepted = accept::accept(connection, submission)?;
+            Self::Accept(submission, ..) => {
+                let accepted = accept::accept(connection, &mut known.usage, submission)?;
                 failpoint::hit(Point::EventsWritten);
                 Ok(Outcome::Accepted(accepted))
             }
@@ -196,13 +273,22 @@ impl Command {
                 hold::take(connection, webhook, *which).map(Outcome::Taken)
             }
             Self::Lift(webhook, _) => hold::lift(connection, webhook).map(|()| Outcome::Done),
+            Self::Remove(removals, _) => {
+                let (removed, orphans) = retention::remove(connection, &mut known.usage, removals)?;
+                known.chains.forget(&orphans);
+                Ok(Outcome::Removed(removed))
+            }
+            Self::ForgetKeys { before, limit, .. } => {
+                retention::forget_keys(connection, *before, *limit).map(Outcome::Swept)
+            }
+            Self::Shrink(bytes, _) => retention::shrink(connection, *bytes).map(Outcome::Shrunk),
         }
     }
 
     /// Tells the result. Whoever asked may have gone; what was written stays written.
     fn answer(self, outcome: Outcome) {
         match (self, outcome) {
-            (Self::Accept(_, reply), Outcome::Accepted(accepted)) => {
+            (Self::Accept(.., reply), Outcome::Accepted(accepted)) => {
                 failpoint::hit(Point::EventsCommitted);
                 drop(reply.send(Ok(accepted)));
             }
@@ -210,7 +296,12 @@ impl Command {
                 drop(reply.send(Ok(claimed)));
             }
             (Self::Kv(_, reply), Outcome::Kv(outcome)) => drop(reply.send(Ok(outcome))),
-            (Self::SweepKeys { reply, .. }, Outcome::Swept(count)) => drop(reply.send(Ok(count))),
+            (
+                Self::SweepKeys { reply, .. } | Self::ForgetKeys { reply, .. },
+                Outcome::Swept(count),
+            ) => drop(reply.send(Ok(count))),
+            (Self::Remove(_, reply), Outcome::Removed(removed)) => drop(reply.send(Ok(removed))),
+            (Self::Shrink(_, reply), Outcome::Shrunk(bytes)) => drop(reply.send(Ok(bytes))),
             (Self::TakeHeld(.., reply), Outcome::Taken(taken)) => {
                 drop(reply.send(Ok(taken)));
             }
@@ -228,10 +319,14 @@ impl Command {
 
     fn refuse(self, error: &StoreError) {
         match self {
-            Self::Accept(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::Accept(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Kv(_, reply) => drop(reply.send(Err(error.clone()))),
-            Self::SweepKeys { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::SweepKeys { reply, .. } | Self::ForgetKeys { reply, .. } => {
+                drop(reply.send(Err(error.clone())));
+            }
+            Self::Remove(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::Shrink(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply) => {
                 drop(reply.send(Err(error.clone())))
