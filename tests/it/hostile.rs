@@ -40,11 +40,7 @@ async fn answering(manner: Manner) -> String {
 }
 
 async fn answer(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
-    // All of the request, which ends with that of its body: closing on unread bytes would reset.
-    let mut request = Vec::new();
-    while !request.ends_with(b"}") {
-        request.push(stream.read_u8().await?);
-    }
+    read_request(&mut stream).await?;
     match manner {
         Manner::EarlyClose => {}
         Manner::Reset => stream.set_zero_linger()?,
@@ -87,6 +83,15 @@ async fn answer(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n").await?;
             trickle(&mut stream, &[b'x'; 100]).await?;
         }
+    }
+    Ok(())
+}
+
+/// Reads all of a request, which ends with that of its body: closing on unread bytes would reset.
+async fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        request.push(stream.read_u8().await?);
     }
     Ok(())
 }
@@ -175,10 +180,7 @@ async fn a_connection_that_falls_silent_is_given_up_and_the_next_request_makes_a
             count.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(async move {
                 // One request is answered; the connection stays open, and says nothing ever after.
-                let mut request = Vec::new();
-                while !request.ends_with(b"}") {
-                    request.push(stream.read_u8().await?);
-                }
+                read_request(&mut stream).await?;
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
                 std::future::pending::<std::io::Result<()>>().await
             });

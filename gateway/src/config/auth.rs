@@ -75,14 +75,14 @@ fn read(section: &mut Section<'_>, deliver: &deliver::Config) -> Option<Auth> {
             let scope = section.optional("scope", non_empty);
             let audience = section.optional("audience", non_empty);
             let in_body = section.optional("client_auth", choice(CLIENT_AUTH)).unwrap_or(false);
-            Some(Auth::OAuth2(TokenSource::new(TokenConfig {
+            Some(Auth::OAuth2(Box::new(TokenSource::new(TokenConfig {
                 url: url?.0,
                 client_id: client_id?.0,
                 client_secret: client_secret?,
                 scope,
                 audience,
                 in_body,
-            })))
+            }))))
         }
     }
 }

@@ -40,7 +40,7 @@ impl Policy {
             }
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("holds a user name or password; put credentials in `headers`".to_owned());
+            return Err("holds a user name or password; put credentials in `auth`".to_owned());
         }
         let address: IpAddr = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),

@@ -24,7 +24,7 @@ pub enum Auth {
         value: String,
     },
     /// A token of an authorization server.
-    OAuth2(TokenSource),
+    OAuth2(Box<TokenSource>),
 }
 
 impl Auth {

@@ -41,7 +41,7 @@ const MAX_ANSWER: usize = 64 << 10;
 pub struct TokenSource {
     config: TokenConfig,
     kept: Mutex<Kept>,
-    /// Held while a token is fetched; how the last fetch failed, if it did.
+    /// Held while a token is fetched; when and how the last fetch failed, if it did.
     turn: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }
 
@@ -115,13 +115,12 @@ impl TokenSource {
         if let Some(value) = self.kept_token() {
             return Ok(value);
         }
-        // A fetch that began after this request did has failed for it too.
-        if let Some((began, failure)) = &*failed
-            && *began >= asked
+        // A fetch that failed while this request waited has failed for it too.
+        if let Some((at, failure)) = &*failed
+            && *at >= asked
         {
             return Err(failure.clone());
         }
-        let began = Instant::now();
         match self.fetch(client, connection).await {
             Ok(token) => {
                 let value = Arc::clone(&token.value);
@@ -130,7 +129,7 @@ impl TokenSource {
                 Ok(value)
             }
             Err(failure) => {
-                *failed = Some((began, failure.clone()));
+                *failed = Some((Instant::now(), failure.clone()));
                 Err(failure)
             }
         }
@@ -173,8 +172,8 @@ impl TokenSource {
         let asked = Instant::now();
         let fetched = client.fetch_over(self.config.request(), connection).await;
         let fetched = fetched.map_err(|failure| match failure {
-            FetchFailure::TooLarge => problem(format!("answered more than {MAX_ANSWER} bytes")),
-            FetchFailure::Failed(failure) => problem(format!("did not answer: {failure}")),
+            FetchFailure::TooLarge => problem(&format!("answered more than {MAX_ANSWER} bytes")),
+            FetchFailure::Failed(failure) => problem(&format!("did not answer: {failure}")),
         })?;
         if !(200..=299).contains(&fetched.status) {
             let refused = serde_json::from_slice::<Refused>(&fetched.body);
@@ -182,11 +181,11 @@ impl TokenSource {
                 |_| String::new(),
                 |Refused { error }| format!(" ({})", error.chars().take(100).collect::<String>()),
             );
-            return Err(problem(format!("answered {}{why}", fetched.status)));
+            return Err(problem(&format!("answered {}{why}", fetched.status)));
         }
         // What it answered may hold a token, so nothing of it stands in the message.
         let granted = serde_json::from_slice::<Granted>(&fetched.body)
-            .map_err(|_| problem("answered without an `access_token`".to_owned()))?;
+            .map_err(|_| problem("answered without an `access_token`"))?;
         granted.token(asked)
     }
 }
@@ -234,12 +233,12 @@ impl TokenConfig {
 impl Granted {
     fn token(self, asked: Instant) -> Result<Token, Failure> {
         if self.token_type.is_some_and(|it| !it.eq_ignore_ascii_case("bearer")) {
-            return Err(problem("answered with a token that is not of the type Bearer".to_owned()));
+            return Err(problem("answered with a token that is not of the type Bearer"));
         }
         // RFC 6750, section 2.1; anything else would be no header.
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
         if self.access_token.is_empty() || !self.access_token.bytes().all(fits) {
-            return Err(problem("answered with a token that no header can carry".to_owned()));
+            return Err(problem("answered with a token that no header can carry"));
         }
         // Some servers send the number as a string.
         let seconds =
@@ -250,7 +249,7 @@ impl Granted {
     }
 }
 
-fn problem(what: String) -> Failure {
+fn problem(what: &str) -> Failure {
     Failure::new(FailureKind::Auth, format!("no token: the token endpoint {what}"))
 }
 
