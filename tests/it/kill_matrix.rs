@@ -60,7 +60,7 @@ async fn die_at(point: Point) {
                 Point::ChangeAgreed => 8,
                 _ => 20,
             };
-            let running = gateway(&receiver).start_to_die(point, time).await.expect("a start");
+            let running = gateway(&receiver).start_to_die(point, time).await.unwrap();
             let api = Api::of(&running);
             let load = Load::start(&shape, &api, &ledger);
             let gateway = match point {

@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on has failed"
 )]
+#![expect(clippy::print_stdout, reason = "what a test prints is shown when it fails")]
 
 /// What each example plugin makes of its fixtures, through a real gateway.
 mod plugins;
