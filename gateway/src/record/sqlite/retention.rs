@@ -280,12 +280,11 @@ fn remove_deliveries(connection: &Connection, event: i64) -> rusqlite::Result<BT
             ))?
             .execute([event])?;
     }
-    let chains = connection
+    connection
         .prepare_cached("DELETE FROM deliveries WHERE event = ?1 RETURNING chain")?
         .query_map([event], |row| row.get::<_, Option<i64>>(0))?
         .filter_map(Result::transpose)
-        .collect();
-    chains
+        .collect()
 }
 
 fn remove_event(connection: &Connection, usage: &mut Usage, event: i64) -> rusqlite::Result<bool> {
