@@ -52,7 +52,7 @@ pub async fn serve(path: &Path, environment: &Environment) -> Result<(), AppErro
     let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(app_error)?;
     let (trigger, drain) = shutdown::channel();
     let declared = Declared::new(path.to_owned(), environment.clone());
-    start(config, declared, drain).await?;
+    let store = start(config, declared, drain).await?;
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
@@ -60,6 +60,9 @@ pub async fn serve(path: &Path, environment: &Environment) -> Result<(), AppErro
     tracing::info!(signal = name, ?grace, "shutting down");
     if trigger.drain(grace).await {
         tracing::info!("everything under way is recorded");
+        if let Err(error) = store.close().await {
+            tracing::warn!(%error, "the database is not closed in order; the next start checks it");
+        }
     } else {
         tracing::warn!("the grace is over; what is under way is delivered after the next start");
     }
@@ -77,7 +80,11 @@ fn raise_file_limit() {
 }
 
 /// Builds and starts everything; the drain is shared by all that has to finish.
-async fn start(config: Config, declared: Declared, drain: Drain) -> Result<(), AppError> {
+async fn start(
+    config: Config,
+    declared: Declared,
+    drain: Drain,
+) -> Result<Arc<dyn Store>, AppError> {
     let address = config.ingest.listen;
     let listener = TcpListener::bind(address)
         .await
@@ -115,13 +122,13 @@ async fn start(config: Config, declared: Declared, drain: Drain) -> Result<(), A
     .await
     .map_err(app_error)?;
     let routes = ingest::routes(config.ingest, current.clone(), pipeline.clone())
-        .merge(admin::routes(current, store, pipeline, drain.clone()));
+        .merge(admin::routes(current, Arc::clone(&store), pipeline, drain.clone()));
     tokio::spawn(server::run(listener, routes, drain));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     let mut stdout = std::io::stdout().lock();
     // Nobody may be reading; the log says it too.
     drop(writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush()));
-    Ok(())
+    Ok(store)
 }
 
 /// What `check` found.

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod contract;
+mod error;
 mod retention;
 mod sqlite;
 
@@ -25,6 +26,7 @@ use crate::digest::Digest;
 use crate::event::{Event, EventId};
 use crate::kv;
 
+pub use self::error::{Fault, StoreError};
 pub use self::retention::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
 pub use self::sqlite::{SqliteStore, check};
 
@@ -115,6 +117,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// What the random numbers of plugins grow from: made with the store, and the same ever after.
     fn random_seed(&self) -> Operation<'_, [u8; 32]>;
+
+    /// Brings everything into one file before the process ends. The next start can then tell that it ended in
+    /// order.
+    fn close(&self) -> Operation<'_, ()>;
 
     /// Checks that the store can answer, and keep what is new.
     fn ping(&self) -> Operation<'_, ()>;
@@ -357,51 +363,3 @@ pub struct DeliveryRecord {
     /// Its attempts, in order.
     pub attempts: Vec<Attempt>,
 }
-
-/// Why a store could not do what it was asked. Nothing was kept, unless only the answer was lost.
-#[derive(Debug, Clone)]
-pub struct StoreError {
-    message: Arc<str>,
-    fault: Fault,
-}
-
-/// What is the matter with a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// It has more to write than it can.
-    Behind,
-    /// There is no room left.
-    Full,
-    /// The disk fails to read or write.
-    Disk,
-    /// What it holds is damaged.
-    Damaged,
-    /// Something else.
-    Other,
-}
-
-impl StoreError {
-    /// An error with this message.
-    pub fn new(message: impl fmt::Display) -> Self {
-        Self::of(Fault::Other, message)
-    }
-
-    /// An error of this kind.
-    pub fn of(fault: Fault, message: impl fmt::Display) -> Self {
-        Self { message: message.to_string().into(), fault }
-    }
-
-    /// What is the matter.
-    #[must_use]
-    pub fn fault(&self) -> Fault {
-        self.fault
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for StoreError {}

@@ -132,6 +132,8 @@ async fn a_damaged_database_is_refused_with_the_way_out() {
     assert!(sound.status.success(), "{sound:?}");
     let path = gateway.folder().join("data/hookmill.db");
     let mut bytes = std::fs::read(&path).unwrap();
+    let log = gateway.folder().join("data/hookmill.db-wal");
+    assert_eq!(log.metadata().map_or(0, |file| file.len()), 0, "it was stopped in order");
     // The schema is in the first page.
     bytes[100..4096].fill(0x5a);
     std::fs::write(&path, bytes).unwrap();

@@ -13,7 +13,7 @@ mod write;
 mod writer;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -56,6 +56,7 @@ pub struct SqliteStore {
     _check: Option<Check>,
     writer: Writer,
     guard: Arc<Guard>,
+    path: PathBuf,
     readers: Arc<Readers>,
     random_seed: [u8; 32],
     /// Locked as long as the store is open: claims are only right with one gateway on the file.
@@ -102,6 +103,7 @@ impl SqliteStore {
             _check: check,
             writer: Writer::start(connection, Arc::clone(&guard))?,
             guard,
+            path,
             readers: Arc::new(Readers {
                 free: Mutex::new(readers),
                 turns: Semaphore::new(READERS),
@@ -223,6 +225,19 @@ impl Store for SqliteStore {
 
     fn random_seed(&self) -> Operation<'_, [u8; 32]> {
         Box::pin(std::future::ready(Ok(self.random_seed)))
+    }
+
+    fn close(&self) -> Operation<'_, ()> {
+        let path = self.path.clone();
+        Box::pin(async move {
+            let closing = move || {
+                let connection = Connection::open(path)?;
+                // Whoever is in the way leaves a log behind, which the next start reads.
+                connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+                Ok(())
+            };
+            tokio::task::spawn_blocking(closing).await.map_err(StoreError::new)?
+        })
     }
 
     fn ping(&self) -> Operation<'_, ()> {
