@@ -4,6 +4,7 @@
 //! starts from a delivery, runs the plugins, signs, sends, and records what came of it. Fresh deliveries are
 //! handed over in memory; retries, and what a crash left behind, come from the store by due time.
 
+mod agenda;
 mod breaker;
 mod breakers;
 mod claim;
@@ -23,7 +24,7 @@ use crate::delivery::{Delivery, DeliveryId, Request};
 use crate::event::Event;
 use crate::record::{
     Accepted, AcceptedStatus, Held, Idempotency, NewDelivery, NewEvent, Start, Store, StoreError,
-    Submission,
+    Submission, Waiting,
 };
 use crate::shutdown::Drain;
 use crate::snapshot::{Current, Tenant};
@@ -83,7 +84,7 @@ impl Pipeline {
     /// Starts dispatching what is due. Ends when the drain begins, once what is under way is recorded.
     ///
     /// # Errors
-    /// When the store cannot tell what is held.
+    /// When the store cannot tell what is held, or what waits.
     pub async fn start(
         config: &Config,
         store: Arc<dyn Store>,
@@ -95,7 +96,10 @@ impl Pipeline {
         for Held { webhook, hold, deliveries, .. } in &held {
             tracing::warn!(%webhook, deliveries, "deliveries are {hold}");
         }
-        let alarm = Arc::default();
+        let alarm: Arc<Alarm> = Arc::default();
+        for Waiting { webhook, next_due } in store.waiting().await? {
+            alarm.due(&webhook, next_due);
+        }
         let ready = Ready::new(config, Arc::clone(&alarm));
         let breakers = Breakers::new(config.breaker.clone(), held);
         let pipeline = Self(Arc::new(Inner { store, current, client, ready, breakers, alarm }));
@@ -133,14 +137,14 @@ impl Pipeline {
     ) -> Result<Accepted, StoreError> {
         let mut fresh = Vec::with_capacity(events.len());
         let mut joining = Vec::new();
-        let mut all_in_hand = true;
+        let mut due = Vec::new();
         let events = events
             .into_iter()
             .map(|(event, given_id)| {
                 let event = Arc::new(event);
                 let (deliveries, jobs) = self.route(tenant, &event, &mut joining);
-                let is_due = |new: &NewDelivery| matches!(new.start, Start::Due);
-                all_in_hand &= !deliveries.iter().any(is_due);
+                let is_due = |new: &&NewDelivery| matches!(new.start, Start::Due);
+                due.extend(deliveries.iter().filter(is_due).map(|new| new.webhook.clone()));
                 fresh.push(jobs);
                 NewEvent { event, given_id, deliveries }
             })
@@ -155,9 +159,7 @@ impl Pipeline {
             let kept = answers.iter().map(|answer| answer.status == AcceptedStatus::Accepted);
             let jobs = fresh.into_iter().zip(kept).filter(|(_, kept)| *kept);
             self.begin(jobs.flat_map(|(jobs, _)| jobs));
-            if !all_in_hand {
-                self.0.alarm.ring();
-            }
+            due.iter().for_each(|webhook| self.0.alarm.due(webhook, accepted_at));
         }
         Ok(accepted)
     }

@@ -39,11 +39,19 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps all events of a submission with their deliveries, or, on a conflict, none.
     fn accept(&self, submission: Submission) -> Operation<'_, Accepted>;
 
-    /// Takes deliveries in hand that are due, longest due first, up to `limit`, leaving out those of
-    /// the webhooks in `except`. A delivery in hand is not given out again until it is recorded or
-    /// released.
-    fn claim(&self, now: Timestamp, limit: usize, except: Vec<WebhookId>)
-    -> Operation<'_, Claimed>;
+    /// Takes deliveries in hand that are due, longest due first, and answers each of `asks` in turn. Once
+    /// they come to `max_bytes`, by their events and requests, no more are taken. A delivery in hand is not
+    /// given out again until it is recorded or released.
+    fn claim(
+        &self,
+        now: Timestamp,
+        asks: Vec<Ask>,
+        max_bytes: usize,
+    ) -> Operation<'_, Vec<Claimed>>;
+
+    /// The webhooks that have deliveries which are due, or will be, and are not in hand; in no
+    /// particular order.
+    fn waiting(&self) -> Operation<'_, Vec<Waiting>>;
 
     /// Records what became of a delivery in hand.
     fn record(&self, update: Update) -> Operation<'_, ()>;
@@ -232,12 +240,41 @@ pub enum AcceptedStatus {
     Duplicate,
 }
 
-/// Deliveries taken in hand.
+/// A webhook with deliveries that are not in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// When the first of them falls due.
+    pub next_due: Timestamp,
+}
+
+/// What to take in hand of a webhook.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// How many deliveries at most.
+    pub limit: usize,
+    /// Which of them come first: they get half of the limit, rounded up, and what the others leave.
+    pub first: Kind,
+}
+
+/// The kinds of due deliveries; neither has to wait until there are none of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Those that had no attempt yet.
+    Fresh,
+    /// Those that had one.
+    Retries,
+}
+
+/// Deliveries of a webhook taken in hand.
 #[derive(Debug, Clone, Default)]
 pub struct Claimed {
     /// The deliveries, each with its event.
     pub deliveries: Vec<(Arc<Event>, Delivery)>,
-    /// When the next one that is not in hand falls due.
+    /// When the next one of the webhook that is not in hand falls due.
     pub next_due: Option<Timestamp>,
 }
 

@@ -13,7 +13,7 @@ use super::breakers::Joining;
 use super::ready::Job;
 use super::{Pipeline, hold, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
-use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request};
+use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request, WebhookId};
 use crate::event::Event;
 use crate::record::{NewDelivery, Next, Start, Update};
 use crate::snapshot::{Snapshot, Webhook};
@@ -45,7 +45,7 @@ pub(super) async fn run(
     }
     tell(pipeline, &event, &delivery, &ended);
     let Ended { update, joining, .. } = ended;
-    record(pipeline, update).await;
+    record(pipeline, &delivery.webhook, update).await;
     drop(joining);
 }
 
@@ -208,10 +208,10 @@ async fn split(
     }
     let next = Next::Split { first: Arc::clone(&first), others };
     let update = Update { delivery: delivery.id, attempt: None, chain: Arc::clone(chain), next };
-    record(pipeline, update).await;
+    record(pipeline, &webhook.id, update).await;
     pipeline.begin(jobs.into_iter());
     if !all_in_hand {
-        pipeline.0.alarm.ring();
+        pipeline.0.alarm.due(&webhook.id, event.accepted_at);
     }
     first
 }
@@ -263,7 +263,7 @@ fn jitter(delivery: DeliveryId) -> f64 {
 
 /// Records an update. What became of a delivery must not be lost while the store is away, so this waits
 /// until it is back; the slot that is held meanwhile keeps more from being taken in.
-async fn record(pipeline: &Pipeline, update: Update) {
+async fn record(pipeline: &Pipeline, webhook: &WebhookId, update: Update) {
     let due = match &update.next {
         Next::Retry { at, .. } => Some(*at),
         Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Held(_) | Next::Split { .. } => {
@@ -275,7 +275,7 @@ async fn record(pipeline: &Pipeline, update: Update) {
         tokio::time::sleep(RECORD_AGAIN).await;
     }
     if let Some(at) = due {
-        pipeline.0.alarm.due(at);
+        pipeline.0.alarm.due(webhook, at);
     }
 }
 

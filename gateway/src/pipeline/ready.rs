@@ -65,6 +65,19 @@ impl Held {
         room
     }
 
+    /// How many more deliveries may be held; `full` is set when that is none.
+    fn room(self, full: &mut bool, max: Self) -> usize {
+        *full = self.is_full(max);
+        if *full { 0 } else { max.count.saturating_sub(self.count) }
+    }
+
+    /// Whether nothing fresh may be held, `full` saying that something waits in the store for room: that comes
+    /// first, or what is fresh would take all that is made.
+    fn refuses(self, full: &mut bool, max: Self) -> bool {
+        *full |= self.is_full(max);
+        *full && !self.has_room(max)
+    }
+
     /// Whether nothing more may be held. What is held may be one delivery over the limit of bytes.
     fn is_full(self, max: Self) -> bool {
         self.count >= max.count || self.bytes >= max.bytes
@@ -155,20 +168,18 @@ impl Ready {
         bytes: usize,
         max_running: usize,
     ) -> Option<Slot> {
-        let mut lanes = self.lanes();
-        if lanes.held.is_full(self.0.max_held) || lanes.closed {
-            lanes.full = true;
+        let mut guard = self.lanes();
+        let lanes = &mut *guard;
+        if lanes.closed || lanes.held.refuses(&mut lanes.full, self.0.max_held) {
             return None;
         }
         if let Some(tenant) = lanes.by_tenant.get_mut(tenant)
-            && tenant.held.is_full(self.0.max_tenant)
+            && tenant.held.refuses(&mut tenant.full, self.0.max_tenant)
         {
-            tenant.full = true;
             return None;
         }
         let lane = lanes.lane(tenant, webhook, max_running);
-        if lane.held.is_full(self.0.max_lane) {
-            lane.full = true;
+        if lane.held.refuses(&mut lane.full, self.0.max_lane) {
             return None;
         }
         lanes.hold(tenant, webhook, bytes);
@@ -207,26 +218,34 @@ impl Ready {
         room(lanes.held, self.0.max_held).min(room(lane, self.0.max_lane))
     }
 
-    /// How many more deliveries there is room for, and the webhooks for which there is none.
-    pub(super) fn room(&self) -> (usize, Vec<WebhookId>) {
+    /// How many more deliveries there is room for in all, and how many bytes. Whoever makes room rings when
+    /// there is none.
+    pub(super) fn room(&self) -> (usize, usize) {
         let mut lanes = self.lanes();
-        lanes.full = lanes.held.is_full(self.0.max_held);
-        let room = match lanes.full {
-            true => 0,
-            false => self.0.max_held.count.saturating_sub(lanes.held.count),
-        };
-        let mut full = Vec::new();
+        let max = self.0.max_held;
+        lanes.full = lanes.held.is_full(max);
+        match lanes.full {
+            true => (0, 0),
+            false => (max.count - lanes.held.count, max.bytes - lanes.held.bytes),
+        }
+    }
+
+    /// How many more deliveries of a webhook there is room for, by its own share and its tenant's. Whoever
+    /// makes room rings when there is none.
+    pub(super) fn room_for(&self, tenant: Option<&Arc<str>>, webhook: &WebhookId) -> usize {
+        let mut lanes = self.lanes();
         let Lanes { by_webhook, by_tenant, .. } = &mut *lanes;
-        for tenant in by_tenant.values_mut() {
-            tenant.full = tenant.held.is_full(self.0.max_tenant);
-        }
-        for (webhook, lane) in by_webhook {
-            lane.full = lane.held.is_full(self.0.max_lane);
-            if lane.full || by_tenant.get(&lane.tenant).is_some_and(|tenant| tenant.full) {
-                full.push(webhook.clone());
-            }
-        }
-        (room, full)
+        let lane = by_webhook.get_mut(webhook);
+        let tenant = tenant.or(lane.as_ref().map(|lane| &lane.tenant)).cloned();
+        let of_tenant = match tenant.and_then(|tenant| by_tenant.get_mut(&tenant)) {
+            Some(tenant) => tenant.held.room(&mut tenant.full, self.0.max_tenant),
+            None => self.0.max_tenant.count,
+        };
+        let of_lane = match lane {
+            Some(lane) => lane.held.room(&mut lane.full, self.0.max_lane),
+            None => self.0.max_lane.count,
+        };
+        of_tenant.min(of_lane)
     }
 
     /// Queues a job in its webhook's lane.
@@ -334,21 +353,22 @@ impl Lanes {
         }
     }
 
-    /// Gives back what a lane held, and says whether it was asked to say so.
-    fn give_back(&mut self, slot: &Slot, shared: &Shared) -> bool {
+    /// Gives back what a lane held, and says whether its tenant and the lane itself were asked to say so.
+    fn give_back(&mut self, slot: &Slot, shared: &Shared) -> (bool, bool) {
         let Some(lane) = self.by_webhook.get_mut(&slot.webhook) else {
-            return false;
+            return (false, false);
         };
         let name = Arc::clone(&lane.tenant);
-        let mut room = lane.held.give_back(slot.bytes, &mut lane.full, shared.max_lane);
+        let room_in_lane = lane.held.give_back(slot.bytes, &mut lane.full, shared.max_lane);
         lane.running = lane.running.saturating_sub(usize::from(slot.running));
         if lane.held.count == 0 {
             self.by_webhook.remove(&slot.webhook);
         } else {
             self.queue(&slot.webhook, shared);
         }
+        let mut room_in_tenant = false;
         if let Some(tenant) = self.by_tenant.get_mut(&name) {
-            room |= tenant.held.give_back(slot.bytes, &mut tenant.full, shared.max_tenant);
+            room_in_tenant = tenant.held.give_back(slot.bytes, &mut tenant.full, shared.max_tenant);
             tenant.running = tenant.running.saturating_sub(usize::from(slot.running));
             if tenant.held.count == 0 {
                 self.by_tenant.remove(&name);
@@ -356,7 +376,7 @@ impl Lanes {
                 self.queue_tenant(&name, shared);
             }
         }
-        room
+        (room_in_tenant, room_in_lane)
     }
 }
 
@@ -367,12 +387,15 @@ impl Drop for Slot {
         let Lanes { held, full, running, .. } = &mut *lanes;
         *running = running.saturating_sub(usize::from(self.running));
         let room_in_all = held.give_back(self.bytes, full, shared.max_held);
-        let room = lanes.give_back(self, shared) || room_in_all;
+        let (room_in_tenant, room_in_lane) = lanes.give_back(self, shared);
         if lanes.running == 0 {
             shared.idle.notify_waiters();
         }
-        if room {
-            shared.alarm.ring();
+        drop(lanes);
+        if room_in_all || room_in_tenant {
+            shared.alarm.room_for_all();
+        } else if room_in_lane {
+            shared.alarm.room_for(&self.webhook);
         }
     }
 }
@@ -411,6 +434,13 @@ mod tests {
     async fn rang(ready: &Ready) -> bool {
         let rung = ready.0.alarm.rung();
         tokio::time::timeout(std::time::Duration::from_millis(1), rung).await.is_ok()
+    }
+
+    /// Says that something of a webhook is due and found no room.
+    async fn park(ready: &Ready, name: &str) {
+        ready.0.alarm.due(&webhook(name), Timestamp::UNIX_EPOCH);
+        assert!(rang(ready).await);
+        ready.0.alarm.park_next(Timestamp::UNIX_EPOCH);
     }
 
     fn webhook(name: &str) -> WebhookId {
@@ -507,13 +537,27 @@ mod tests {
         let mut held: Vec<_> = (0..2).filter_map(|_| job(&ready, "a", 10)).collect();
         assert!(job(&ready, "a", 10).is_none(), "a lane holds a quarter");
         let other = job(&ready, "b", 10).unwrap();
-        assert_eq!(ready.room(), (5, vec![webhook("a")]));
+        let room_for = |name: &str| ready.room_for(Some(&tenant(name)), &webhook(name));
+        assert_eq!((ready.room().0, room_for("a"), room_for("b")), (5, 0, 1));
+        park(&ready, "a").await;
         drop(other);
         assert!(!rang(&ready).await);
         held.pop();
         assert!(rang(&ready).await);
         held.pop();
         assert!(!rang(&ready).await);
+    }
+
+    #[test]
+    fn what_waits_in_the_store_comes_before_what_is_fresh() {
+        let ready = ready(16, 100);
+        let mut held: Vec<_> = (0..4).map(|_| job(&ready, "a", 10).unwrap()).collect();
+        assert!(job(&ready, "a", 10).is_none(), "a lane holds a quarter");
+        held.pop();
+        assert!(job(&ready, "a", 10).is_none(), "the room is for what found none");
+        held.pop();
+        assert_eq!(ready.room_for(None, &webhook("a")), 2);
+        assert!(job(&ready, "a", 10).is_some(), "there is room for both");
     }
 
     #[test]

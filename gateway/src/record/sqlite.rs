@@ -1,6 +1,7 @@
 //! The embedded store: SQLite in WAL mode, one writer thread that commits in groups, a few readers.
 
 mod accept;
+mod claim;
 mod hold;
 mod kv;
 mod read;
@@ -18,8 +19,8 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::{
-    Accepted, Claimed, Config, EventRecord, Held, Operation, Store, StoreError, Submission, Taken,
-    Update, Which,
+    Accepted, Ask, Claimed, Config, EventRecord, Held, Operation, Store, StoreError, Submission,
+    Taken, Update, Waiting, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -34,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_events_and_deliveries.sql"),
     include_str!("../../migrations/sqlite/0002_keys_of_plugins.sql"),
     include_str!("../../migrations/sqlite/0003_held_deliveries.sql"),
+    include_str!("../../migrations/sqlite/0005_due_by_webhook.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -118,10 +120,14 @@ impl Store for SqliteStore {
     fn claim(
         &self,
         now: Timestamp,
-        limit: usize,
-        except: Vec<WebhookId>,
-    ) -> Operation<'_, Claimed> {
-        self.writer.ask(move |reply| Command::Claim { now, limit, except, reply })
+        asks: Vec<Ask>,
+        max_bytes: usize,
+    ) -> Operation<'_, Vec<Claimed>> {
+        self.writer.ask(move |reply| Command::Claim { now, asks, max_bytes, reply })
+    }
+
+    fn waiting(&self) -> Operation<'_, Vec<Waiting>> {
+        Box::pin(self.read(claim::waiting))
     }
 
     fn record(&self, update: Update) -> Operation<'_, ()> {

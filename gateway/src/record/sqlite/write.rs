@@ -1,15 +1,12 @@
-//! What the writer does to deliveries inside a transaction: claim, record, release.
+//! What the writer does to deliveries inside a transaction: record, release, recover.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use jiff::Timestamp;
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, params};
 
-use super::super::{Claimed, NewDelivery, Next, Start, Update};
+use super::super::{NewDelivery, Next, Start, Update};
 use super::{hold, rows};
 use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
-use crate::event::Event;
 
 /// Makes due again what an earlier process had in hand, or holds it again.
 pub(super) fn recover(connection: &Connection) -> rusqlite::Result<()> {
@@ -17,53 +14,6 @@ pub(super) fn recover(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .execute("UPDATE deliveries SET claimed = 0 WHERE claimed = 1 AND due_at IS NOT NULL", [])
         .map(drop)
-}
-
-pub(super) fn claim(
-    connection: &Connection,
-    now: Timestamp,
-    limit: usize,
-    except: &[WebhookId],
-) -> rusqlite::Result<Claimed> {
-    let marks = vec!["?"; except.len()].join(", ");
-    let due = format!(
-        "SELECT id FROM deliveries
-         WHERE claimed = 0 AND due_at IS NOT NULL AND due_at <= ? AND webhook NOT IN ({marks})
-         ORDER BY due_at LIMIT ?"
-    );
-    let webhooks = except.iter().map(|webhook| rusqlite::types::Value::from(webhook.0.to_string()));
-    let parameters = std::iter::once(rows::micros(now).into())
-        .chain(webhooks.clone())
-        .chain([i64::try_from(limit).unwrap_or(i64::MAX).into()]);
-    let ids = connection
-        .prepare_cached(&due)?
-        .query_map(params_from_iter(parameters), |row| row.get::<_, [u8; 16]>(0))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-
-    let mut events: HashMap<i64, Arc<Event>> = HashMap::new();
-    let mut deliveries = Vec::with_capacity(ids.len());
-    for id in ids {
-        connection
-            .prepare_cached("UPDATE deliveries SET claimed = 1 WHERE id = ?1")?
-            .execute([id])?;
-        let (event, delivery) = rows::delivery(connection, &id)?;
-        let event = match events.get(&event) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let read = Arc::new(rows::event(connection, event)?);
-                Arc::clone(events.entry(event).or_insert(read))
-            }
-        };
-        deliveries.push((event, delivery));
-    }
-    let next = format!(
-        "SELECT min(due_at) FROM deliveries
-         WHERE claimed = 0 AND due_at IS NOT NULL AND webhook NOT IN ({marks})"
-    );
-    let next_due: Option<i64> = connection
-        .prepare_cached(&next)?
-        .query_row(params_from_iter(webhooks), |row| row.get(0))?;
-    Ok(Claimed { deliveries, next_due: next_due.map(rows::timestamp) })
 }
 
 pub(super) fn release(connection: &Connection, deliveries: &[DeliveryId]) -> rusqlite::Result<()> {

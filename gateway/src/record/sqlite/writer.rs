@@ -11,10 +11,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Taken, Update, Which};
+use super::super::{
+    Accepted, Ask, Claimed, Operation, StoreError, Submission, Taken, Update, Which,
+};
 use super::kv::{self, Journals};
 use super::write::{self, Chains};
-use super::{accept, hold};
+use super::{accept, claim, hold};
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::kv::{Outcome as KeyOutcome, Request as KeyRequest};
 
@@ -32,7 +34,7 @@ pub(super) enum Command {
     Accept(Submission, Reply<Accepted>),
     Record(Update, Reply<()>),
     Release(Vec<DeliveryId>, Reply<()>),
-    Claim { now: Timestamp, limit: usize, except: Vec<WebhookId>, reply: Reply<Claimed> },
+    Claim { now: Timestamp, asks: Vec<Ask>, max_bytes: usize, reply: Reply<Vec<Claimed>> },
     Kv(KeyRequest, Reply<KeyOutcome>),
     SweepKeys { now: Timestamp, limit: usize, reply: Reply<usize> },
     TakeHeld(WebhookId, Which, Reply<Taken>),
@@ -131,7 +133,7 @@ fn answer(group: &mut Vec<Command>, committed: Result<Vec<Outcome>, StoreError>)
 /// What a command found, to be told once it is durable.
 enum Outcome {
     Accepted(Accepted),
-    Claimed(Claimed),
+    Claimed(Vec<Claimed>),
     Kv(KeyOutcome),
     Swept(usize),
     Taken(Taken),
@@ -179,8 +181,8 @@ impl Command {
             Self::Release(deliveries, _) => {
                 write::release(connection, deliveries).map(|()| Outcome::Done)
             }
-            Self::Claim { now, limit, except, .. } => {
-                write::claim(connection, *now, *limit, except).map(Outcome::Claimed)
+            Self::Claim { now, asks, max_bytes, .. } => {
+                claim::claim(connection, *now, asks, *max_bytes).map(Outcome::Claimed)
             }
             Self::Kv(request, _) => {
                 kv::change(connection, &mut known.journals, request).map(Outcome::Kv)
