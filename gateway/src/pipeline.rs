@@ -12,6 +12,7 @@ mod dispatch;
 mod hold;
 mod host;
 mod keeper;
+mod order;
 mod ready;
 mod render;
 
@@ -105,6 +106,7 @@ impl Pipeline {
         let pipeline = Self(Arc::new(Inner { store, current, client, ready, breakers, alarm }));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(order::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         Ok(pipeline)
     }
@@ -143,7 +145,8 @@ impl Pipeline {
             .map(|(event, given_id)| {
                 let event = Arc::new(event);
                 let (deliveries, jobs) = self.route(tenant, &event, &mut joining);
-                let is_due = |new: &&NewDelivery| matches!(new.start, Start::Due);
+                let is_due =
+                    |new: &&NewDelivery| matches!(new.start, Start::Due | Start::Queued(_));
                 due.extend(deliveries.iter().filter(is_due).map(|new| new.webhook.clone()));
                 fresh.push(jobs);
                 NewEvent { event, given_id, deliveries }
@@ -177,6 +180,11 @@ impl Pipeline {
             .route(&event.event_type)
             .map(|webhook| {
                 let id = DeliveryId::generate();
+                if let Some(key) = webhook.queue_of(event) {
+                    // The store knows whether it is its turn. Its plugins' breaker is asked then.
+                    let start = Start::Queued(key);
+                    return NewDelivery { id, webhook: webhook.id.clone(), start };
+                }
                 if let Err((hold, joins)) = self.0.breakers.admit(&webhook.id, Turn::Own) {
                     joining.push(joins);
                     let start = Start::Held(hold);
@@ -188,7 +196,9 @@ impl Pipeline {
                 let start = if slot.is_some() { Start::InHand } else { Start::Due };
                 if let Some(slot) = slot {
                     let webhook = webhook.id.clone();
-                    let delivery = Delivery { id, webhook, part: 1, attempts: 0, request: None };
+                    let (part, attempts) = (1, 0);
+                    let delivery =
+                        Delivery { id, webhook, part, attempts, request: None, queue: None };
                     jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
                 }
                 NewDelivery { id, webhook: webhook.id.clone(), start }
@@ -218,6 +228,17 @@ impl Pipeline {
             }
         }
         Ok(held)
+    }
+
+    /// A job for a delivery that the store has given in hand, room or not.
+    fn job(&self, event: Arc<Event>, delivery: Delivery, turn: Turn) -> Job {
+        let webhook = &delivery.webhook;
+        let bytes = size(&event, delivery.request.as_deref());
+        let snapshot = self.0.current.load();
+        let concurrency =
+            snapshot.webhook(webhook).map_or(1, |webhook| webhook.definition.concurrency);
+        let slot = self.0.ready.admit(&event.tenant, webhook, bytes, concurrency);
+        Job { event, delivery, slot, turn }
     }
 
     /// Queues jobs and starts as many as may run.

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod contract;
+mod hand;
 mod sqlite;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::digest::Digest;
 use crate::event::{Event, EventId};
 use crate::kv;
 
+pub use self::hand::{Ask, Claimed, Kind, Recorded, Skipped, Waiting};
 pub use self::sqlite::SqliteStore;
 
 /// Where and how events are kept.
@@ -53,8 +55,20 @@ pub trait Store: Send + Sync + 'static {
     /// particular order.
     fn waiting(&self) -> Operation<'_, Vec<Waiting>>;
 
-    /// Records what became of a delivery in hand.
-    fn record(&self, update: Update) -> Operation<'_, ()>;
+    /// Records what became of a delivery in hand. If it was the head of a queue and is finished, the next one
+    /// of the queue is in hand then.
+    fn record(&self, update: Update) -> Operation<'_, Recorded>;
+
+    /// The webhooks that have queues with a dead head behind which the others wait.
+    fn blocked(&self) -> Operation<'_, Vec<WebhookId>>;
+
+    /// Lets what waits behind the dead heads of a webhook's queues follow: it is due. Says how many heads
+    /// there were.
+    fn unblock(&self, webhook: WebhookId) -> Operation<'_, usize>;
+
+    /// Lets what waits behind the dead deliveries of an event follow, and gives those; none when the tenant has
+    /// no such event.
+    fn skip(&self, tenant: Arc<str>, event: EventId) -> Operation<'_, Option<Vec<Skipped>>>;
 
     /// Takes in hand held deliveries of a webhook, in order of acceptance.
     fn take_held(&self, webhook: WebhookId, which: Which) -> Operation<'_, Taken>;
@@ -144,6 +158,9 @@ pub enum Start {
     Due,
     /// Held, for this reason.
     Held(Arc<Hold>),
+    /// In the queue with this key, of the webhook's own: due if it is the first there, else waiting until those
+    /// before it are finished.
+    Queued(Arc<str>),
 }
 
 /// Why the deliveries of a webhook are held.
@@ -240,44 +257,6 @@ pub enum AcceptedStatus {
     Duplicate,
 }
 
-/// A webhook with deliveries that are not in hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
-    /// The webhook.
-    pub webhook: WebhookId,
-    /// When the first of them falls due.
-    pub next_due: Timestamp,
-}
-
-/// What to take in hand of a webhook.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    /// The webhook.
-    pub webhook: WebhookId,
-    /// How many deliveries at most.
-    pub limit: usize,
-    /// Which of them come first: they get half of the limit, rounded up, and what the others leave.
-    pub first: Kind,
-}
-
-/// The kinds of due deliveries; neither has to wait until there are none of the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Those that had no attempt yet.
-    Fresh,
-    /// Those that had one.
-    Retries,
-}
-
-/// Deliveries of a webhook taken in hand.
-#[derive(Debug, Clone, Default)]
-pub struct Claimed {
-    /// The deliveries, each with its event.
-    pub deliveries: Vec<(Arc<Event>, Delivery)>,
-    /// When the next one of the webhook that is not in hand falls due.
-    pub next_due: Option<Timestamp>,
-}
-
 /// What became of a delivery in hand.
 #[derive(Debug, Clone)]
 pub struct Update {
@@ -299,8 +278,10 @@ pub enum Next {
     Delivered,
     /// Nothing: it was dropped, for this reason.
     Dropped(String),
-    /// Nothing: it failed for good.
+    /// Nothing: it failed for good. What waits behind it in its queue follows.
     Dead,
+    /// Nothing: it failed for good, and what waits behind it in its queue goes on waiting.
+    Blocks,
     /// Another attempt at this time, with this request if one was rendered and is not kept yet.
     Retry {
         /// When.
@@ -341,9 +322,9 @@ pub struct DeliveryRecord {
     pub part: u32,
     /// Where it stands.
     pub state: State,
-    /// Why it was dropped, or is held.
+    /// Why it was dropped, is held, or waits for others.
     pub reason: Option<String>,
-    /// When the next attempt is due, unless it is finished or held.
+    /// When the next attempt is due, unless it is finished, held, or waits for others.
     pub due_at: Option<Timestamp>,
     /// The plugin versions that made it, as in [`Update::chain`].
     pub chain: String,

@@ -19,14 +19,15 @@ use tokio::sync::watch;
 
 use crate::delivery::{Failure, FailureKind, WebhookId};
 use crate::digest::Digest;
-use crate::event::{EventId, EventType};
+use crate::event::{Event, EventId, EventType};
 use crate::route::Index;
 use crate::transform::{Failed, Secrets, Step};
 use configs::{Checked, Use};
 
 pub use self::configs::Misconfigured;
 pub use self::definition::{
-    BodyForm, KeyHash, OnPluginFailure, PluginUse, TenantDefinition, WebhookDefinition,
+    BodyForm, KeyHash, OnDead, OnPluginFailure, Ordering, PluginUse, TenantDefinition,
+    WebhookDefinition,
 };
 pub use self::link::{Link, MissingPlugin, Pin};
 pub use self::plugins::{PluginKey, PluginSet};
@@ -120,6 +121,22 @@ impl Webhook {
     #[must_use]
     pub fn uses(&self, plugin: &str) -> bool {
         self.chain.iter().any(|link| link.name == plugin)
+    }
+
+    /// The key of the queue in which an event keeps its order, if it has to; empty for that of the whole webhook.
+    #[must_use]
+    pub fn queue_of(&self, event: &Event) -> Option<Arc<str>> {
+        match self.definition.ordering {
+            Ordering::None => None,
+            Ordering::Fifo => Some(Arc::default()),
+            Ordering::Key => event.ordering_key.as_deref().map(Arc::from),
+        }
+    }
+
+    /// Whether what follows a dead delivery waits.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        self.definition.ordering != Ordering::None && self.definition.on_dead == OnDead::Block
     }
 
     fn pins(&self) -> impl Iterator<Item = Pin> {

@@ -38,6 +38,8 @@ mod versions;
 mod configs;
 /// Processes that are killed or told to stop.
 mod crash;
+/// Webhooks that keep an order.
+mod order;
 /// What the configuration and the command line say.
 mod command;
 /// What a plugin's author does: `hookmill plugin`, from `new` to a running gateway.

@@ -20,8 +20,8 @@ use super::{MAX_CONCURRENCY, deliver, pipeline};
 use crate::route::Glob;
 use crate::sign::Secret;
 use crate::snapshot::{
-    BodyForm, Canary, KeyHash, OnPluginFailure, PluginUse, Share, TenantDefinition, Version,
-    WebhookDefinition,
+    BodyForm, Canary, KeyHash, OnDead, OnPluginFailure, Ordering, PluginUse, Share,
+    TenantDefinition, Version, WebhookDefinition,
 };
 
 /// The most retries of a schedule.
@@ -41,6 +41,11 @@ const ON_PLUGIN_FAILURE: &[(&str, OnPluginFailure)] = &[
     ("drop", OnPluginFailure::Drop),
     ("dead", OnPluginFailure::Dead),
 ];
+
+const ORDERINGS: &[(&str, Ordering)] =
+    &[("none", Ordering::None), ("fifo", Ordering::Fifo), ("key", Ordering::Key)];
+
+const ON_DEAD: &[(&str, OnDead)] = &[("skip", OnDead::Skip), ("block", OnDead::Block)];
 
 /// What webhooks get from the settings that are not theirs alone.
 pub(super) struct Surroundings<'a> {
@@ -149,6 +154,8 @@ fn webhook(
     let timeout = section.optional("timeout", duration(MILLISECOND..=HOUR));
     let retry = retry(section);
     let on_plugin_failure = section.optional("on_plugin_failure", choice(ON_PLUGIN_FAILURE));
+    let ordering = section.optional("ordering", choice(ORDERINGS));
+    let on_dead = section.optional("on_dead", choice(ON_DEAD));
     let concurrency = section.optional("concurrency", count(1..=MAX_CONCURRENCY));
     let active = section.optional("active", flag);
     let metadata = section.map("metadata", str::to_owned, |key, item| {
@@ -166,6 +173,8 @@ fn webhook(
         timeout: timeout.unwrap_or(around.deliver.timeout),
         retry,
         on_plugin_failure: on_plugin_failure.unwrap_or(OnPluginFailure::Retry),
+        ordering: ordering.unwrap_or(Ordering::None),
+        on_dead: on_dead.unwrap_or(OnDead::Skip),
         concurrency: concurrency.unwrap_or(around.pipeline.webhook_concurrency),
         active: active.unwrap_or(true),
         metadata,

@@ -8,8 +8,7 @@ use tokio::sync::Notify;
 
 use super::agenda::Agenda;
 use super::breaker::Turn;
-use super::ready::Job;
-use super::{Inner, Pipeline, size};
+use super::{Inner, Pipeline};
 use crate::delivery::WebhookId;
 use crate::record::{Ask, Claimed, StoreError};
 use crate::shutdown::Drain;
@@ -183,14 +182,9 @@ async fn ask(pipeline: &Pipeline, asks: Vec<Ask>, max_bytes: usize) -> Result<()
     let claimed = pipeline.0.store.claim(now, asks, max_bytes).await.inspect_err(|_| {
         webhooks.iter().for_each(|webhook| alarm.agenda().answered(webhook, Some(now)));
     })?;
-    let snapshot = pipeline.0.current.load();
     for (id, Claimed { deliveries, next_due }) in webhooks.iter().zip(claimed) {
-        let webhook = snapshot.webhook(id);
-        let max_running = webhook.map_or(1, |webhook| webhook.definition.concurrency);
         for (event, delivery) in deliveries {
-            let bytes = size(&event, delivery.request.as_deref());
-            let slot = pipeline.0.ready.admit(&event.tenant, id, bytes, max_running);
-            pipeline.0.ready.push(Job { event, delivery, slot, turn: Turn::Own });
+            pipeline.0.ready.push(pipeline.job(event, delivery, Turn::Own));
         }
         alarm.agenda().answered(id, next_due);
     }

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::breaker::Turn;
 use super::breakers::Joining;
 use super::ready::Job;
-use super::{Pipeline, hold, render, size};
+use super::{Pipeline, hold, order, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
 use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request, WebhookId};
 use crate::event::Event;
-use crate::record::{NewDelivery, Next, Start, Update};
+use crate::record::{NewDelivery, Next, Recorded, Start, Update};
 use crate::snapshot::{Snapshot, Webhook};
 use crate::transform::{self, Failed, Outcome, Recipient};
 
@@ -31,7 +31,7 @@ pub(super) async fn run(
 ) {
     let began = Began::now();
     let attempt = AssertUnwindSafe(attempt(pipeline, &event, &mut delivery, turn, began));
-    let ended = match attempt.catch_unwind().await {
+    let mut ended = match attempt.catch_unwind().await {
         Ok(ended) => ended,
         // A defect of the gateway's own; the delivery must not be lost in it.
         Err(_) => {
@@ -43,10 +43,15 @@ pub(super) async fn run(
     if turn == Turn::Trial {
         pipeline.0.breakers.tried(&delivery.webhook, delivery.id);
     }
+    order::block(pipeline, &delivery, &mut ended.update);
     tell(pipeline, &event, &delivery, &ended);
     let Ended { update, joining, .. } = ended;
-    record(pipeline, &delivery.webhook, update).await;
+    let Recorded { follower } = record(pipeline, &delivery.webhook, update).await;
     drop(joining);
+    // It starts once this one has given its slot back.
+    if let Some((event, delivery)) = follower {
+        pipeline.0.ready.push(pipeline.job(event, delivery, Turn::Own));
+    }
 }
 
 /// How a delivery's turn ended.
@@ -189,6 +194,11 @@ async fn split(
         .zip(2..)
         .map(|(request, part)| {
             let id = DeliveryId::generate();
+            if let Some(key) = &delivery.queue {
+                // They follow the first one, each in its turn.
+                let start = Start::Queued(Arc::clone(key));
+                return (NewDelivery { id, webhook: webhook.id.clone(), start }, request);
+            }
             let bytes = size(event, Some(&request));
             let concurrency = webhook.definition.concurrency;
             let slot = pipeline.0.ready.reserve(&event.tenant, &webhook.id, bytes, concurrency);
@@ -197,7 +207,7 @@ async fn split(
             if let Some(slot) = slot {
                 let request = Some(Arc::clone(&request));
                 let webhook = webhook.id.clone();
-                let delivery = Delivery { id, webhook, part, attempts: 0, request };
+                let delivery = Delivery { id, webhook, part, attempts: 0, request, queue: None };
                 jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
             }
             (NewDelivery { id, webhook: webhook.id.clone(), start }, request)
@@ -263,20 +273,24 @@ fn jitter(delivery: DeliveryId) -> f64 {
 
 /// Records an update. What became of a delivery must not be lost while the store is away, so this waits
 /// until it is back; the slot that is held meanwhile keeps more from being taken in.
-async fn record(pipeline: &Pipeline, webhook: &WebhookId, update: Update) {
+async fn record(pipeline: &Pipeline, webhook: &WebhookId, update: Update) -> Recorded {
     let due = match &update.next {
         Next::Retry { at, .. } => Some(*at),
-        Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Held(_) | Next::Split { .. } => {
-            None
+        _ => None,
+    };
+    let recorded = loop {
+        match pipeline.0.store.record(update.clone()).await {
+            Ok(recorded) => break recorded,
+            Err(error) => {
+                tracing::error!(%error, delivery = %update.delivery, "an outcome cannot be recorded; trying again");
+                tokio::time::sleep(RECORD_AGAIN).await;
+            }
         }
     };
-    while let Err(error) = pipeline.0.store.record(update.clone()).await {
-        tracing::error!(%error, delivery = %update.delivery, "an outcome cannot be recorded; trying again");
-        tokio::time::sleep(RECORD_AGAIN).await;
-    }
     if let Some(at) = due {
         pipeline.0.alarm.due(webhook, at);
     }
+    recorded
 }
 
 /// Logs what came of an attempt.
@@ -307,6 +321,10 @@ fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, ended: &Ended) 
         (Next::Dead, Some(failure)) => {
             let webhook = name();
             tracing::error!(tenant, webhook, plugin, %event, %delivery, %failure, "delivery is dead");
+        }
+        (Next::Blocks, Some(failure)) => {
+            let webhook = name();
+            tracing::error!(tenant, webhook, plugin, %event, %delivery, %failure, "delivery is dead, and what follows it waits until it is skipped");
         }
         (Next::Held(_), None) => {
             tracing::debug!(tenant, webhook = %id, %event, %delivery, "held");

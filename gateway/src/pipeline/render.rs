@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::deliver::Schedule;
     use crate::snapshot::{
-        OnPluginFailure, PluginSet, Snapshot, TenantDefinition, WebhookDefinition,
+        OnDead, OnPluginFailure, Ordering, PluginSet, Snapshot, TenantDefinition, WebhookDefinition,
     };
     use crate::transform::Secrets;
 
@@ -102,6 +102,8 @@ mod tests {
             timeout: Duration::from_secs(1),
             retry: Schedule::default(),
             on_plugin_failure: OnPluginFailure::Retry,
+            ordering: Ordering::None,
+            on_dead: OnDead::Skip,
             concurrency: 1,
             active: true,
             metadata: Vec::new(),

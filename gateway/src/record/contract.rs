@@ -1,5 +1,7 @@
 //! What every store has to do, as tests that run against each of them.
 
+mod order;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +12,8 @@ use crate::delivery::{Failure, FailureKind};
 use crate::digest::Digest;
 use crate::event::EventType;
 use crate::kv::{Answer, Entry, Observed, Operation as Op, Outcome, Quota, Refusal, Run, Scope};
+
+use order::*;
 
 /// A store that can be closed and opened again, as a process that ends and starts.
 trait Fixture {
@@ -36,7 +40,7 @@ impl Fixture for Sqlite {
 macro_rules! contract {
     ($fixture:ident: $($test:ident)*) => {
         $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread")]
             async fn $test() {
                 super::$test($fixture::create()).await;
             }
@@ -72,6 +76,14 @@ mod sqlite {
         the_last_one_taken_from_the_held_ones_is_due_after_a_crash
         a_split_of_a_held_delivery_is_due_after_a_crash
         a_hold_is_forgotten_once_nothing_is_held
+        only_the_head_of_a_queue_is_due
+        the_next_one_of_a_queue_is_in_hand_once_its_head_is_finished
+        a_head_that_is_retried_or_held_keeps_its_place
+        the_parts_of_a_split_come_before_later_events
+        what_follows_a_dead_head_waits_until_it_is_skipped
+        what_is_blocked_can_be_let_go_for_a_webhook
+        queues_survive_a_crash
+        queues_keep_the_order_of_acceptance_whatever_fails
         many_tasks_can_write_at_once
         keys_are_set_read_and_removed
         keys_are_seen_by_their_plugin_and_tenant_alone

@@ -4,6 +4,7 @@ mod accept;
 mod claim;
 mod hold;
 mod kv;
+mod queue;
 mod read;
 mod rows;
 mod write;
@@ -19,8 +20,8 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::{
-    Accepted, Ask, Claimed, Config, EventRecord, Held, Operation, Store, StoreError, Submission,
-    Taken, Update, Waiting, Which,
+    Accepted, Ask, Claimed, Config, EventRecord, Held, Operation, Recorded, Skipped, Store,
+    StoreError, Submission, Taken, Update, Waiting, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -36,6 +37,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0002_keys_of_plugins.sql"),
     include_str!("../../migrations/sqlite/0003_held_deliveries.sql"),
     include_str!("../../migrations/sqlite/0005_due_by_webhook.sql"),
+    include_str!("../../migrations/sqlite/0006_order.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -130,7 +132,7 @@ impl Store for SqliteStore {
         Box::pin(self.read(claim::waiting))
     }
 
-    fn record(&self, update: Update) -> Operation<'_, ()> {
+    fn record(&self, update: Update) -> Operation<'_, Recorded> {
         self.writer.ask(|reply| Command::Record(update, reply))
     }
 
@@ -144,6 +146,18 @@ impl Store for SqliteStore {
 
     fn holds(&self) -> Operation<'_, Vec<Held>> {
         Box::pin(self.read(hold::all))
+    }
+
+    fn blocked(&self) -> Operation<'_, Vec<WebhookId>> {
+        Box::pin(self.read(queue::blocked))
+    }
+
+    fn unblock(&self, webhook: WebhookId) -> Operation<'_, usize> {
+        self.writer.ask(|reply| Command::Unblock(webhook, reply))
+    }
+
+    fn skip(&self, tenant: Arc<str>, event: EventId) -> Operation<'_, Option<Vec<Skipped>>> {
+        self.writer.ask(|reply| Command::Skip(tenant, event, reply))
     }
 
     fn release(&self, deliveries: Vec<DeliveryId>) -> Operation<'_, ()> {

@@ -50,6 +50,10 @@ pub struct WebhookDefinition {
     pub retry: Schedule,
     /// What becomes of a delivery whose plugins fail.
     pub on_plugin_failure: OnPluginFailure,
+    /// In which order deliveries are made.
+    pub ordering: Ordering,
+    /// What becomes of those that follow a dead one in that order.
+    pub on_dead: OnDead,
     /// How many requests may be under way at once.
     pub concurrency: usize,
     /// An inactive webhook gets no new events.
@@ -73,6 +77,8 @@ impl fmt::Debug for WebhookDefinition {
             .field("timeout", &self.timeout)
             .field("retry", &self.retry)
             .field("on_plugin_failure", &self.on_plugin_failure)
+            .field("ordering", &self.ordering)
+            .field("on_dead", &self.on_dead)
             .field("concurrency", &self.concurrency)
             .field("active", &self.active)
             .field("metadata", &self.metadata)
@@ -129,6 +135,26 @@ pub enum OnPluginFailure {
     Drop,
     /// It is dead at once.
     Dead,
+}
+
+/// In which order a webhook's deliveries are made. What has to keep an order is delivered one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordering {
+    /// None: each as soon as it can be.
+    None,
+    /// All in the order in which their events were accepted.
+    Fifo,
+    /// The same for those whose events share an ordering key; the others in none.
+    Key,
+}
+
+/// What becomes of those that follow a dead delivery in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDead {
+    /// They follow.
+    Skip,
+    /// They wait until the dead one is skipped.
+    Block,
 }
 
 /// The hash of an API key; the key itself is never kept.

@@ -195,6 +195,8 @@ const OF_A_WEBHOOK: &[(&str, &str)] = &[
         "on_plugin_failure = 'ignore'",
         "on_plugin_failure: is \"ignore\"; possible are `retry`, `drop`, `dead`",
     ),
+    ("ordering = 'lifo'", "ordering: is \"lifo\"; possible are `none`, `fifo`, `key`"),
+    ("on_dead = 'wait'", "on_dead: is \"wait\"; possible are `skip`, `block`"),
     ("retry = '5s'", "retry: is a string; a list of durations such as \"5s\" is needed"),
     ("metadata = { a = 1 }", "metadata.a: is an integer; a string is needed"),
     (

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::{DeliveryRecord, EventRecord};
-use super::{hold, rows};
+use super::{hold, queue, rows};
 use crate::delivery::{Attempt, DeliveryId, WebhookId};
 use crate::event::EventId;
 
@@ -24,16 +24,23 @@ pub(super) fn event(
     let mut deliveries = snapshot
         .prepare_cached(
             "SELECT id, deliveries.webhook, part, state, reason, due_at, coalesce(plugins, ''),
-                 cause, setup, failure, message, since
+                 cause, setup, failure, message, since, queue, head, blocked,
+                 (SELECT events.id FROM deliveries AS heads JOIN events ON seq = heads.event
+                  WHERE heads.id = head)
              FROM deliveries LEFT JOIN chains ON chains.seq = deliveries.chain
                  LEFT JOIN holds ON state = 'held' AND holds.webhook = deliveries.webhook
+                 LEFT JOIN queues ON state = 'pending' AND due_at IS NULL
+                     AND queues.webhook = deliveries.webhook AND key = queue
              WHERE event = ?1 ORDER BY deliveries.webhook, part",
         )?
         .query_map([seq], |row| {
             // One reason stands for all that a webhook has held.
-            let reason = match row.get_ref(7)?.as_str_or_null()? {
-                Some(_) => Some(hold::of_row(row, 7)?.to_string()),
-                None => row.get(4)?,
+            let held = row.get_ref(7)?.as_str_or_null()?.is_some();
+            let queued = row.get_ref(13)?.as_blob_or_null()?.is_some();
+            let reason = match (held, queued) {
+                (true, _) => Some(hold::of_row(row, 7)?.to_string()),
+                (_, true) => Some(queue::reason(row, 12)?),
+                _ => row.get(4)?,
             };
             Ok(DeliveryRecord {
                 id: DeliveryId::from_bytes(row.get(0)?),

@@ -5,6 +5,7 @@
 //! nobody.
 
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 
 use jiff::Timestamp;
@@ -12,12 +13,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{
-    Accepted, Ask, Claimed, Operation, StoreError, Submission, Taken, Update, Which,
+    Accepted, Ask, Claimed, Operation, Recorded, Skipped, StoreError, Submission, Taken, Update,
+    Which,
 };
 use super::kv::{self, Journals};
 use super::write::{self, Chains};
-use super::{accept, claim, hold};
+use super::{accept, claim, hold, queue};
 use crate::delivery::{DeliveryId, WebhookId};
+use crate::event::EventId;
 use crate::kv::{Outcome as KeyOutcome, Request as KeyRequest};
 
 /// Commands in one commit at most: bounds how long the first of them waits for the last.
@@ -32,13 +35,15 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// Something to write.
 pub(super) enum Command {
     Accept(Submission, Reply<Accepted>),
-    Record(Update, Reply<()>),
+    Record(Update, Reply<Recorded>),
     Release(Vec<DeliveryId>, Reply<()>),
     Claim { now: Timestamp, asks: Vec<Ask>, max_bytes: usize, reply: Reply<Vec<Claimed>> },
     Kv(KeyRequest, Reply<KeyOutcome>),
     SweepKeys { now: Timestamp, limit: usize, reply: Reply<usize> },
     TakeHeld(WebhookId, Which, Reply<Taken>),
     Lift(WebhookId, Reply<()>),
+    Unblock(WebhookId, Reply<usize>),
+    Skip(Arc<str>, EventId, Reply<Option<Vec<Skipped>>>),
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -135,7 +140,9 @@ enum Outcome {
     Accepted(Accepted),
     Claimed(Vec<Claimed>),
     Kv(KeyOutcome),
-    Swept(usize),
+    Counted(usize),
+    Recorded(Recorded),
+    Skipped(Option<Vec<Skipped>>),
     Taken(Taken),
     Done,
 }
@@ -175,8 +182,9 @@ impl Command {
                 accept::accept(connection, submission).map(Outcome::Accepted)
             }
             Self::Record(update, _) => {
-                write::record(connection, &mut known.chains, update)?;
-                known.journals.settle(connection, update).map(|()| Outcome::Done)
+                let recorded = write::record(connection, &mut known.chains, update)?;
+                known.journals.settle(connection, update)?;
+                Ok(Outcome::Recorded(recorded))
             }
             Self::Release(deliveries, _) => {
                 write::release(connection, deliveries).map(|()| Outcome::Done)
@@ -188,12 +196,16 @@ impl Command {
                 kv::change(connection, &mut known.journals, request).map(Outcome::Kv)
             }
             Self::SweepKeys { now, limit, .. } => {
-                kv::sweep(connection, *now, *limit).map(Outcome::Swept)
+                kv::sweep(connection, *now, *limit).map(Outcome::Counted)
             }
             Self::TakeHeld(webhook, which, _) => {
                 hold::take(connection, webhook, *which).map(Outcome::Taken)
             }
             Self::Lift(webhook, _) => hold::lift(connection, webhook).map(|()| Outcome::Done),
+            Self::Unblock(webhook, _) => queue::unblock(connection, webhook).map(Outcome::Counted),
+            Self::Skip(tenant, event, _) => {
+                queue::skip(connection, tenant, event).map(Outcome::Skipped)
+            }
         }
     }
 
@@ -207,14 +219,19 @@ impl Command {
                 drop(reply.send(Ok(claimed)));
             }
             (Self::Kv(_, reply), Outcome::Kv(outcome)) => drop(reply.send(Ok(outcome))),
-            (Self::SweepKeys { reply, .. }, Outcome::Swept(count)) => drop(reply.send(Ok(count))),
+            (Self::SweepKeys { reply, .. } | Self::Unblock(_, reply), Outcome::Counted(count)) => {
+                drop(reply.send(Ok(count)))
+            }
+            (Self::Record(_, reply), Outcome::Recorded(recorded)) => {
+                drop(reply.send(Ok(recorded)));
+            }
+            (Self::Skip(.., reply), Outcome::Skipped(skipped)) => {
+                drop(reply.send(Ok(skipped)));
+            }
             (Self::TakeHeld(.., reply), Outcome::Taken(taken)) => {
                 drop(reply.send(Ok(taken)));
             }
-            (
-                Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply),
-                Outcome::Done,
-            ) => {
+            (Self::Release(_, reply) | Self::Lift(_, reply), Outcome::Done) => {
                 drop(reply.send(Ok(())));
             }
             (command, _) => {
@@ -228,11 +245,13 @@ impl Command {
             Self::Accept(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Kv(_, reply) => drop(reply.send(Err(error.clone()))),
-            Self::SweepKeys { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
-            Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply) => {
-                drop(reply.send(Err(error.clone())))
+            Self::SweepKeys { reply, .. } | Self::Unblock(_, reply) => {
+                drop(reply.send(Err(error.clone())));
             }
+            Self::Record(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::Skip(.., reply) => drop(reply.send(Err(error.clone()))),
+            Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
+            Self::Release(_, reply) | Self::Lift(_, reply) => drop(reply.send(Err(error.clone()))),
         }
     }
 }
