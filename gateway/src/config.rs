@@ -16,6 +16,7 @@
 
 mod environment;
 mod errors;
+mod flow;
 mod grants;
 mod headers;
 mod item;
@@ -236,6 +237,7 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
     let pipeline = pipeline::Config {
         // Stands with the plugins.
         breaker: default.breaker,
+        receiver_breaker: section.section("breaker", flow::receiver_breaker),
         max_ready: section
             .optional("max_ready", count(1..=10_000_000))
             .unwrap_or(default.max_ready),

@@ -9,6 +9,7 @@ mod breaker;
 mod breakers;
 mod claim;
 mod dispatch;
+mod flow;
 mod hold;
 mod host;
 mod keeper;
@@ -32,9 +33,11 @@ use crate::snapshot::{Current, Tenant};
 use breaker::Turn;
 use breakers::{Breakers, Joining};
 use claim::Alarm;
+use flow::Flows;
 use ready::{Job, Ready, Slot};
 
 pub use self::breaker::Config as BreakerConfig;
+pub use self::flow::ReceiverBreakerConfig;
 pub use self::host::services;
 
 /// How much work is under way at once, and when it is held.
@@ -52,6 +55,8 @@ pub struct Config {
     pub webhook_concurrency: usize,
     /// When the deliveries of a webhook are held because its plugins fail.
     pub breaker: BreakerConfig,
+    /// When a receiver that fails is left alone.
+    pub receiver_breaker: ReceiverBreakerConfig,
 }
 
 impl Default for Config {
@@ -63,6 +68,7 @@ impl Default for Config {
             tenant_concurrency: 768,
             webhook_concurrency: 256,
             breaker: BreakerConfig::default(),
+            receiver_breaker: ReceiverBreakerConfig::default(),
         }
     }
 }
@@ -77,6 +83,7 @@ struct Inner {
     client: Client,
     ready: Ready,
     breakers: Breakers,
+    flows: Arc<Flows>,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
 }
@@ -101,12 +108,15 @@ impl Pipeline {
         for Waiting { webhook, next_due } in store.waiting().await? {
             alarm.due(&webhook, next_due);
         }
-        let ready = Ready::new(config, Arc::clone(&alarm));
+        let flows = Arc::new(Flows::new(config.receiver_breaker.clone(), current.clone()));
+        let ready = Ready::new(config, Arc::clone(&alarm), Arc::clone(&flows));
         let breakers = Breakers::new(config.breaker.clone(), held);
-        let pipeline = Self(Arc::new(Inner { store, current, client, ready, breakers, alarm }));
+        let pipeline =
+            Self(Arc::new(Inner { store, current, client, ready, breakers, flows, alarm }));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
         tokio::spawn(order::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(flow::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         Ok(pipeline)
     }

@@ -26,7 +26,7 @@ use configs::{Checked, Use};
 
 pub use self::configs::Misconfigured;
 pub use self::definition::{
-    BodyForm, KeyHash, OnDead, OnPluginFailure, Ordering, PluginUse, TenantDefinition,
+    BodyForm, KeyHash, OnDead, OnPluginFailure, Ordering, PluginUse, RateLimit, TenantDefinition,
     WebhookDefinition,
 };
 pub use self::link::{Link, MissingPlugin, Pin};
@@ -104,6 +104,8 @@ pub struct Webhook {
     pub tenant: Arc<str>,
     /// What was declared.
     pub definition: WebhookDefinition,
+    /// The tenant's limit for all of its webhooks together.
+    pub tenant_rate_limit: Option<RateLimit>,
     /// The tenant's secrets that its plugins may be granted.
     pub plugin_secrets: Secrets,
     /// The tenant's plugins and then the webhook's own.
@@ -320,6 +322,7 @@ fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
             id: WebhookId(format!("wh_{id}").into()),
             tenant: Arc::clone(&name),
             definition: webhook,
+            tenant_rate_limit: definition.rate_limit,
             plugin_secrets: definition.secrets.clone(),
             chain,
         }));

@@ -38,6 +38,8 @@ mod versions;
 mod configs;
 /// Processes that are killed or told to stop.
 mod crash;
+/// Rate limits, and receivers that fail.
+mod flow;
 /// Webhooks that keep an order.
 mod order;
 /// What the configuration and the command line say.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use url::Url;
 
+use super::flow::rate_limit;
 use super::grants::secret_name;
 use super::headers::headers;
 use super::item::Item;
@@ -75,6 +76,7 @@ fn tenant(
         secret(item, |text, place| api_key(text, place, keys))
     });
     let plugins = plugins(section);
+    let rate_limit = rate_limit(section);
     let secrets = section.map("secrets", str::to_owned, |name, item| {
         let name = match secret_name(name) {
             Ok(name) => name,
@@ -90,6 +92,7 @@ fn tenant(
         name: name?,
         keys: api_keys?,
         plugins,
+        rate_limit,
         secrets: secrets.into_iter().collect(),
         webhooks: webhooks.unwrap_or_default(),
     })
@@ -157,6 +160,7 @@ fn webhook(
     let ordering = section.optional("ordering", choice(ORDERINGS));
     let on_dead = section.optional("on_dead", choice(ON_DEAD));
     let concurrency = section.optional("concurrency", count(1..=MAX_CONCURRENCY));
+    let rate_limit = rate_limit(section);
     let active = section.optional("active", flag);
     let metadata = section.map("metadata", str::to_owned, |key, item| {
         let (value, _) = item.read(text)?;
@@ -176,6 +180,7 @@ fn webhook(
         ordering: ordering.unwrap_or(Ordering::None),
         on_dead: on_dead.unwrap_or(OnDead::Skip),
         concurrency: concurrency.unwrap_or(around.pipeline.webhook_concurrency),
+        rate_limit,
         active: active.unwrap_or(true),
         metadata,
     })

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::deliver::Schedule;
 use crate::snapshot::{
-    BodyForm, KeyHash, OnDead, OnPluginFailure, Ordering, Version, WebhookDefinition,
+    BodyForm, KeyHash, OnDead, OnPluginFailure, Ordering, RateLimit, Version, WebhookDefinition,
 };
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -209,6 +209,7 @@ fn every_setting_of_a_webhook_arrives() {
         ordering = "key"
         on_dead = "block"
         concurrency = 3
+        rate_limit = {{ per_second = 7, burst = 21 }}
         active = false
         metadata = {{ Region = "eu", tier = "1" }}
         "#
@@ -232,6 +233,7 @@ fn every_setting_of_a_webhook_arrives() {
     assert_eq!(webhook.on_plugin_failure, OnPluginFailure::Dead);
     assert_eq!((webhook.ordering, webhook.on_dead), (Ordering::Key, OnDead::Block));
     assert_eq!(webhook.concurrency, 3);
+    assert_eq!(webhook.rate_limit, Some(RateLimit { per_second: 7, burst: 21 }));
     assert!(!webhook.active);
     let metadata: Vec<_> = webhook.metadata.iter().map(|(k, v)| (&**k, &**v)).collect();
     assert_eq!(metadata, [("Region", "eu"), ("tier", "1")]);

@@ -61,7 +61,8 @@ impl Agenda {
         }
     }
 
-    /// The next webhook whose time has come; it is parked unless [`Self::ask`] follows.
+    /// The next webhook whose time has come; it is parked unless [`Self::ask`] or [`Self::put_off`]
+    /// follows.
     pub(super) fn next(&mut self, now: Timestamp) -> Option<WebhookId> {
         while let Some((at, _)) = self.timers.first()
             && *at <= now
@@ -79,6 +80,15 @@ impl Agenda {
             }
         }
         None
+    }
+
+    /// Nothing of a webhook may go out before this time, which it knows only as long as nothing else is due.
+    pub(super) fn put_off(&mut self, webhook: &WebhookId, until: Timestamp) {
+        self.parked.remove(webhook);
+        if let Some(entry) = self.entries.get_mut(webhook) {
+            entry.place = Place::Timer(until);
+            self.timers.insert((until, webhook.clone()));
+        }
     }
 
     /// The store is about to be asked for a webhook's deliveries; [`Self::answered`] follows. Gives what the
@@ -213,6 +223,18 @@ mod tests {
         assert_eq!(agenda.next(at(1)), Some(webhook("b")));
         agenda.room_for_all();
         assert_eq!(agenda.turns(), 2);
+    }
+
+    #[test]
+    fn what_may_not_go_out_is_put_off_until_its_time_or_until_something_new_is_due() {
+        let mut agenda = agenda(&[("a", 1)]);
+        let a = agenda.next(at(1)).unwrap();
+        agenda.put_off(&a, at(9));
+        assert_eq!((agenda.next(at(8)), agenda.next_due()), (None, Some(at(9))));
+        assert!(agenda.due(&a, at(8)));
+        assert_eq!(agenda.next(at(8)), Some(a.clone()));
+        agenda.put_off(&a, at(9));
+        assert_eq!(agenda.next(at(9)), Some(a));
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::agenda::Agenda;
 use super::breaker::Turn;
+use super::flow::Gate;
 use super::{Inner, Pipeline};
 use crate::delivery::WebhookId;
 use crate::record::{Ask, Claimed, StoreError};
@@ -150,7 +152,7 @@ async fn claim(pipeline: &Pipeline) -> Result<Found, StoreError> {
 
 /// What to ask the store for: `left` deliveries, of webhooks in turn, as far as each has room.
 fn asks(pipeline: &Pipeline, mut left: usize) -> Vec<Ask> {
-    let Inner { ready, alarm, current, .. } = &*pipeline.0;
+    let Inner { ready, alarm, current, flows, .. } = &*pipeline.0;
     let snapshot = current.load();
     let now = Timestamp::now();
     let mut asks = Vec::new();
@@ -162,9 +164,19 @@ fn asks(pipeline: &Pipeline, mut left: usize) -> Vec<Ask> {
         let Some(webhook) = next else {
             break;
         };
+        let most = match flows.gate(&webhook, Instant::now()) {
+            Gate::Open => usize::MAX,
+            Gate::Narrow(most) => most,
+            Gate::Shut(until) => {
+                let wait = until.map_or(MAX_SLEEP, |until| until - Instant::now());
+                let until = now.checked_add(wait.min(MAX_SLEEP)).unwrap_or(Timestamp::MAX);
+                alarm.agenda().put_off(&webhook, until);
+                continue;
+            }
+        };
         let tenant = snapshot.webhook(&webhook).map(|webhook| &webhook.tenant);
         let share = (left / (turns + 1)).max(MIN_SHARE);
-        let limit = ready.room_for(tenant, &webhook).min(share).min(left);
+        let limit = ready.room_for(tenant, &webhook, most).min(share).min(left);
         if limit > 0 {
             let first = alarm.agenda().ask(&webhook);
             left -= limit;

@@ -43,6 +43,7 @@ pub(super) async fn run(
     if turn == Turn::Trial {
         pipeline.0.breakers.tried(&delivery.webhook, delivery.id);
     }
+    pipeline.ended(&delivery.webhook, delivery.id);
     order::block(pipeline, &delivery, &mut ended.update);
     tell(pipeline, &event, &delivery, &ended);
     let Ended { update, joining, .. } = ended;
@@ -137,6 +138,8 @@ async fn attempt(
     };
     let exchange = send(pipeline, webhook, event, delivery, &request, began.at).await;
     let attempt = began.ended(exchange.status, exchange.failure, exchange.excerpt);
+    // No receiver is asked yet how long it wants to be left alone.
+    pipeline.learn(webhook, delivery.id, &attempt, None);
     if attempt.failure.is_none() {
         let next = Next::Delivered;
         return Update { delivery: delivery.id, attempt: Some(attempt), chain, next }.into();

@@ -5,18 +5,21 @@
 //! theirs. Everything is bounded: what finds no room waits in the store.
 
 mod held;
+mod lanes;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::Config;
 use super::breaker::Turn;
 use super::claim::Alarm;
+use super::flow::{Flows, Gate};
 use crate::delivery::{Delivery, WebhookId};
 use crate::event::Event;
 use held::Held;
+use lanes::{Lanes, Who};
 
 /// A delivery in hand.
 pub(super) struct Job {
@@ -35,47 +38,15 @@ struct Shared {
     idle: Notify,
     /// Rings when there is room again for what found none.
     alarm: Arc<Alarm>,
+    /// Knows what may go out now.
+    flows: Arc<Flows>,
+    /// Rings when something has to wait for its time.
+    delayed: Notify,
     max_held: Held,
     max_tenant: Held,
     max_lane: Held,
     max_running: usize,
     max_tenant_running: usize,
-}
-
-#[derive(Default)]
-struct Lanes {
-    by_webhook: HashMap<WebhookId, Lane>,
-    by_tenant: HashMap<Arc<str>, Tenant>,
-    /// Tenants that have something waiting and may run it, in turn.
-    turns: VecDeque<Arc<str>>,
-    held: Held,
-    running: usize,
-    /// Something found no room; whoever makes room says so.
-    full: bool,
-    /// Nothing is started any more.
-    closed: bool,
-}
-
-#[derive(Default)]
-struct Tenant {
-    /// Lanes that have something waiting and may run it, in turn.
-    turns: VecDeque<WebhookId>,
-    held: Held,
-    running: usize,
-    /// It stands in `turns` of all.
-    queued: bool,
-    full: bool,
-}
-
-struct Lane {
-    tenant: Arc<str>,
-    waiting: VecDeque<Job>,
-    held: Held,
-    running: usize,
-    max_running: usize,
-    /// It stands in its tenant's `turns`.
-    queued: bool,
-    full: bool,
 }
 
 /// Room for one delivery, from before it is accepted until it is recorded; given back on drop.
@@ -87,13 +58,15 @@ pub(super) struct Slot {
 }
 
 impl Ready {
-    pub(super) fn new(config: &Config, alarm: Arc<Alarm>) -> Self {
+    pub(super) fn new(config: &Config, alarm: Arc<Alarm>, flows: Arc<Flows>) -> Self {
         let max_held =
             Held { count: config.max_ready.max(1), bytes: config.max_ready_bytes.max(1) };
         Self(Arc::new(Shared {
             lanes: Mutex::default(),
             idle: Notify::new(),
             alarm,
+            flows,
+            delayed: Notify::new(),
             max_held,
             max_tenant: max_held.of_tenant(),
             max_lane: max_held.of_lane(),
@@ -110,8 +83,16 @@ impl Ready {
         bytes: usize,
         max_running: usize,
     ) -> Option<Slot> {
+        let most = match self.0.flows.gate(webhook, Instant::now()) {
+            Gate::Open => usize::MAX,
+            Gate::Narrow(most) => most,
+            Gate::Shut(_) => return None,
+        };
         let mut guard = self.lanes();
         let lanes = &mut *guard;
+        if lanes.by_webhook.get(webhook).is_some_and(|lane| lane.held.count >= most) {
+            return None;
+        }
         if lanes.closed || lanes.held.refuses(&mut lanes.full, self.0.max_held) {
             return None;
         }
@@ -172,9 +153,14 @@ impl Ready {
         }
     }
 
-    /// How many more deliveries of a webhook there is room for, by its own share and its tenant's. Whoever
-    /// makes room rings when there is none.
-    pub(super) fn room_for(&self, tenant: Option<&Arc<str>>, webhook: &WebhookId) -> usize {
+    /// How many more deliveries of a webhook there is room for, by its own share and its tenant's, when it may hold
+    /// no more than `most`. Whoever makes room rings when there is none.
+    pub(super) fn room_for(
+        &self,
+        tenant: Option<&Arc<str>>,
+        webhook: &WebhookId,
+        most: usize,
+    ) -> usize {
         let mut lanes = self.lanes();
         let Lanes { by_webhook, by_tenant, .. } = &mut *lanes;
         let lane = by_webhook.get_mut(webhook);
@@ -183,9 +169,10 @@ impl Ready {
             Some(tenant) => tenant.held.room(&mut tenant.full, self.0.max_tenant),
             None => self.0.max_tenant.count,
         };
+        let max_lane = Held { count: self.0.max_lane.count.min(most), ..self.0.max_lane };
         let of_lane = match lane {
-            Some(lane) => lane.held.room(&mut lane.full, self.0.max_lane),
-            None => self.0.max_lane.count,
+            Some(lane) => lane.held.room(&mut lane.full, max_lane),
+            None => max_lane.count,
         };
         of_tenant.min(of_lane)
     }
@@ -203,23 +190,52 @@ impl Ready {
     /// The next job to start, if any may run; its slot counts as running from now on.
     pub(super) fn next(&self) -> Option<Job> {
         let mut lanes = self.lanes();
-        if lanes.closed || lanes.running >= self.0.max_running {
-            return None;
+        let now = Instant::now();
+        while !lanes.closed && lanes.running < self.0.max_running {
+            let name = lanes.turns.pop_front()?;
+            if let Some(job) = lanes.next_of(&name, now, &self.0) {
+                return Some(job);
+            }
         }
-        let name = lanes.turns.pop_front()?;
-        let tenant = lanes.by_tenant.get_mut(&name)?;
-        tenant.queued = false;
-        let webhook = tenant.turns.pop_front()?;
-        tenant.running += 1;
-        let lane = lanes.by_webhook.get_mut(&webhook)?;
-        lane.queued = false;
-        let mut job = lane.waiting.pop_front()?;
-        lane.running += 1;
-        job.slot.running = true;
-        lanes.running += 1;
-        lanes.queue(&webhook, &self.0);
-        lanes.queue_tenant(&name, &self.0);
-        Some(job)
+        None
+    }
+
+    /// Lets those go on whose time has come; gives the next one's.
+    pub(super) fn resume(&self, now: Instant) -> Option<Instant> {
+        let mut lanes = self.lanes();
+        while let Some((at, _)) = lanes.delayed.first() {
+            if *at > now {
+                return Some(*at);
+            }
+            match lanes.delayed.pop_first()?.1 {
+                Who::Tenant(name) => lanes.resume_tenant(&name, &self.0),
+                Who::Webhook(webhook) => lanes.resume(&webhook, &self.0),
+            }
+        }
+        None
+    }
+
+    /// Lets a lane go on that had to wait.
+    pub(super) fn resume_lane(&self, webhook: &WebhookId) {
+        self.lanes().resume(webhook, &self.0);
+    }
+
+    /// Waits until something has to wait for its time.
+    pub(super) async fn delayed(&self) {
+        self.0.delayed.notified().await;
+    }
+
+    /// Takes what waits in a lane out of it, but for what was held before.
+    pub(super) fn take_waiting(&self, webhook: &WebhookId) -> Vec<Job> {
+        let mut lanes = self.lanes();
+        let waiting =
+            lanes.by_webhook.get_mut(webhook).map(|lane| std::mem::take(&mut lane.waiting));
+        let (own, held): (Vec<_>, Vec<_>) =
+            waiting.into_iter().flatten().partition(|job| job.turn == Turn::Own);
+        if let Some(lane) = lanes.by_webhook.get_mut(webhook) {
+            lane.waiting = held.into();
+        }
+        own
     }
 
     /// Starts nothing any more, and gives out what was waiting.
@@ -243,82 +259,6 @@ impl Ready {
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lanes {
-    fn lane(&mut self, tenant: &Arc<str>, webhook: &WebhookId, max_running: usize) -> &mut Lane {
-        let lane = self.by_webhook.entry(webhook.clone()).or_insert_with(|| Lane {
-            tenant: Arc::clone(tenant),
-            waiting: VecDeque::new(),
-            held: Held::default(),
-            running: 0,
-            max_running: 1,
-            queued: false,
-            full: false,
-        });
-        lane.max_running = max_running.max(1);
-        lane
-    }
-
-    fn hold(&mut self, tenant: &Arc<str>, webhook: &WebhookId, bytes: usize) {
-        self.held.add(bytes);
-        self.by_tenant.entry(Arc::clone(tenant)).or_default().held.add(bytes);
-        if let Some(lane) = self.by_webhook.get_mut(webhook) {
-            lane.held.add(bytes);
-        }
-    }
-
-    /// Gives a lane a turn if it has something waiting and may run it.
-    fn queue(&mut self, webhook: &WebhookId, shared: &Shared) {
-        if let Some(lane) = self.by_webhook.get_mut(webhook)
-            && !lane.queued
-            && !lane.waiting.is_empty()
-            && lane.running < lane.max_running
-        {
-            lane.queued = true;
-            let name = Arc::clone(&lane.tenant);
-            self.by_tenant.entry(Arc::clone(&name)).or_default().turns.push_back(webhook.clone());
-            self.queue_tenant(&name, shared);
-        }
-    }
-
-    /// Gives a tenant a turn if one of its lanes has one and the tenant may run more.
-    fn queue_tenant(&mut self, name: &Arc<str>, shared: &Shared) {
-        if let Some(tenant) = self.by_tenant.get_mut(name)
-            && !tenant.queued
-            && !tenant.turns.is_empty()
-            && tenant.running < shared.max_tenant_running
-        {
-            tenant.queued = true;
-            self.turns.push_back(Arc::clone(name));
-        }
-    }
-
-    /// Gives back what a lane held, and says whether its tenant and the lane itself were asked to say so.
-    fn give_back(&mut self, slot: &Slot, shared: &Shared) -> (bool, bool) {
-        let Some(lane) = self.by_webhook.get_mut(&slot.webhook) else {
-            return (false, false);
-        };
-        let name = Arc::clone(&lane.tenant);
-        let room_in_lane = lane.held.give_back(slot.bytes, &mut lane.full, shared.max_lane);
-        lane.running = lane.running.saturating_sub(usize::from(slot.running));
-        if lane.held.count == 0 {
-            self.by_webhook.remove(&slot.webhook);
-        } else {
-            self.queue(&slot.webhook, shared);
-        }
-        let mut room_in_tenant = false;
-        if let Some(tenant) = self.by_tenant.get_mut(&name) {
-            room_in_tenant = tenant.held.give_back(slot.bytes, &mut tenant.full, shared.max_tenant);
-            tenant.running = tenant.running.saturating_sub(usize::from(slot.running));
-            if tenant.held.count == 0 {
-                self.by_tenant.remove(&name);
-            } else {
-                self.queue_tenant(&name, shared);
-            }
-        }
-        (room_in_tenant, room_in_lane)
     }
 }
 

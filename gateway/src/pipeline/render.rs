@@ -105,6 +105,7 @@ mod tests {
             ordering: Ordering::None,
             on_dead: OnDead::Skip,
             concurrency: 1,
+            rate_limit: None,
             active: true,
             metadata: Vec::new(),
         };
@@ -112,6 +113,7 @@ mod tests {
             name: "acme".to_owned(),
             keys: Vec::new(),
             plugins: Vec::new(),
+            rate_limit: None,
             secrets: Secrets::default(),
             webhooks: vec![definition],
         };

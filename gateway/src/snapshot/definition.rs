@@ -21,6 +21,8 @@ pub struct TenantDefinition {
     pub keys: Vec<KeyHash>,
     /// Plugins that run before those of each webhook.
     pub plugins: Vec<PluginUse>,
+    /// How often deliveries may begin for all of its webhooks together.
+    pub rate_limit: Option<RateLimit>,
     /// Secrets that plugins may be granted, by name.
     pub secrets: Secrets,
     /// The webhooks.
@@ -56,6 +58,8 @@ pub struct WebhookDefinition {
     pub on_dead: OnDead,
     /// How many requests may be under way at once.
     pub concurrency: usize,
+    /// How often a delivery may begin.
+    pub rate_limit: Option<RateLimit>,
     /// An inactive webhook gets no new events.
     pub active: bool,
     /// Labels that plugins can read.
@@ -80,6 +84,7 @@ impl fmt::Debug for WebhookDefinition {
             .field("ordering", &self.ordering)
             .field("on_dead", &self.on_dead)
             .field("concurrency", &self.concurrency)
+            .field("rate_limit", &self.rate_limit)
             .field("active", &self.active)
             .field("metadata", &self.metadata)
             .finish()
@@ -155,6 +160,15 @@ pub enum OnDead {
     Skip,
     /// They wait until the dead one is skipped.
     Block,
+}
+
+/// How often something may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Times a second in the long run; at least 1.
+    pub per_second: u32,
+    /// Times at once, after a pause; at least 1.
+    pub burst: u32,
 }
 
 /// The hash of an API key; the key itself is never kept.

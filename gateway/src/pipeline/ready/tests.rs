@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::delivery::DeliveryId;
 use crate::event::{EventId, EventType};
+use crate::snapshot::{Current, PluginSet, Snapshot};
 
 fn ready(max_ready: usize, concurrency: usize) -> Ready {
     of_tenants(max_ready, concurrency, concurrency)
@@ -20,7 +21,9 @@ fn of_tenants(max_ready: usize, concurrency: usize, tenant_concurrency: usize) -
         webhook_concurrency: 1,
         ..Config::default()
     };
-    Ready::new(&config, Arc::default())
+    let current = Current::new(Snapshot::new(Vec::new(), PluginSet::default()));
+    let flows = Flows::new(config.receiver_breaker.clone(), current);
+    Ready::new(&config, Arc::default(), Arc::new(flows))
 }
 
 /// The tenant of a webhook of a test: what stands before the slash.
@@ -136,7 +139,7 @@ async fn what_finds_no_room_is_told_once_half_is_free() {
     let mut held: Vec<_> = (0..2).filter_map(|_| job(&ready, "a", 10)).collect();
     assert!(job(&ready, "a", 10).is_none(), "a lane holds a quarter");
     let other = job(&ready, "b", 10).unwrap();
-    let room_for = |name: &str| ready.room_for(Some(&tenant(name)), &webhook(name));
+    let room_for = |name: &str| ready.room_for(Some(&tenant(name)), &webhook(name), 100);
     assert_eq!((ready.room().0, room_for("a"), room_for("b")), (5, 0, 1));
     park(&ready, "a").await;
     drop(other);
@@ -155,7 +158,7 @@ fn what_waits_in_the_store_comes_before_what_is_fresh() {
     held.pop();
     assert!(job(&ready, "a", 10).is_none(), "the room is for what found none");
     held.pop();
-    assert_eq!(ready.room_for(None, &webhook("a")), 2);
+    assert_eq!(ready.room_for(None, &webhook("a"), 100), 2);
     assert!(job(&ready, "a", 10).is_some(), "there is room for both");
 }
 
