@@ -2,6 +2,7 @@
 //! what is held to be tried, and the probes.
 
 mod breakers;
+mod order;
 mod plugins;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::access::authenticate;
-use crate::delivery::Attempt;
+use crate::delivery::{Attempt, WebhookId};
 use crate::event::EventId;
 use crate::pipeline::Pipeline;
 use crate::problem::Problem;
@@ -34,10 +35,11 @@ struct Admin {
 }
 
 /// `GET /v1/events/{id}`, `/v1/plugins`, `/v1/plugins/{name}`, `/healthz` and `/readyz`, and
-/// `POST /v1/plugins/{name}/reset`.
+/// `POST /v1/events/{id}/skip` and `/v1/plugins/{name}/reset`.
 pub fn routes(current: Current, store: Arc<dyn Store>, pipeline: Pipeline, drain: Drain) -> Router {
     Router::new()
         .route("/v1/events/{id}", get(event))
+        .route("/v1/events/{id}/skip", post(order::skip))
         .route("/v1/plugins", get(plugins::plugins))
         .route("/v1/plugins/{name}", get(plugins::plugin))
         .route("/v1/plugins/{name}/reset", post(breakers::reset))
@@ -154,6 +156,13 @@ struct FailureView<'a> {
     message: &'a str,
 }
 
+impl<'a> WebhookView<'a> {
+    fn new(id: &'a WebhookId, snapshot: &Snapshot) -> Self {
+        let name = snapshot.webhook(id).map(|webhook| webhook.definition.name.clone());
+        Self { id: &id.0, name }
+    }
+}
+
 impl<'a> EventView<'a> {
     fn new(record: &'a EventRecord, snapshot: &Snapshot) -> Self {
         let event = &record.event;
@@ -182,14 +191,10 @@ impl<'a> EventView<'a> {
 
 impl<'a> DeliveryView<'a> {
     fn new(record: &EventRecord, delivery: &'a DeliveryRecord, snapshot: &Snapshot) -> Self {
-        let webhook = snapshot.webhook(&delivery.webhook);
         let plugins = delivery.chain.split(',').filter_map(|plugin| plugin.split_once('@'));
         Self {
             id: delivery.id.to_string(),
-            webhook: WebhookView {
-                id: &delivery.webhook.0,
-                name: webhook.map(|webhook| webhook.definition.name.clone()),
-            },
+            webhook: WebhookView::new(&delivery.webhook, snapshot),
             message_id: record.event.id.of_part(delivery.part),
             part: delivery.part,
             state: delivery.state.as_str(),

@@ -18,6 +18,7 @@ mod auth;
 mod connection;
 mod environment;
 mod errors;
+mod flow;
 mod grants;
 mod headers;
 mod item;
@@ -268,6 +269,7 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
         max_backlog: default.max_backlog,
         tenant_max_backlog: default.tenant_max_backlog,
         retention: default.retention,
+        receiver_breaker: section.section("breaker", flow::receiver_breaker),
         max_ready: section
             .optional("max_ready", count(1..=10_000_000))
             .unwrap_or(default.max_ready),

@@ -24,6 +24,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// The rendered request, once one is stored: the plugins do not run again.
     pub request: Option<Arc<Request>>,
+    /// The key of the queue in which it keeps its order; empty for that of the whole webhook.
+    pub queue: Option<Arc<str>>,
 }
 
 /// A request as the plugins left it: all but the webhook's own URL, headers and signature.

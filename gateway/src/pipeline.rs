@@ -4,14 +4,17 @@
 //! starts from a delivery, runs the plugins, signs, sends, and records what came of it. Fresh deliveries are
 //! handed over in memory; retries, and what a crash left behind, come from the store by due time.
 
+mod agenda;
 mod backlog;
 mod breaker;
 mod breakers;
 mod claim;
 mod dispatch;
+mod flow;
 mod hold;
 mod host;
 mod keeper;
+mod order;
 mod ready;
 mod render;
 mod retention;
@@ -23,11 +26,11 @@ use jiff::Timestamp;
 use url::Url;
 
 use crate::deliver::Client;
-use crate::delivery::{Delivery, DeliveryId, Request};
+use crate::delivery::{Delivery, DeliveryId, Request, WebhookId};
 use crate::event::Event;
 use crate::record::{
     Accepted, AcceptedStatus, Held, Idempotency, NewDelivery, NewEvent, Start, Store, StoreError,
-    Submission,
+    Submission, Waiting,
 };
 use crate::shutdown::Drain;
 use crate::snapshot::{Current, Tenant};
@@ -35,10 +38,12 @@ use backlog::Backlog;
 use breaker::Turn;
 use breakers::{Breakers, Joining};
 use claim::Alarm;
+use flow::Flows;
 use ready::{Job, Ready, Slot};
 
 pub use self::backlog::{BacklogFull, Refusal};
 pub use self::breaker::Config as BreakerConfig;
+pub use self::flow::ReceiverBreakerConfig;
 pub use self::host::services;
 pub use self::retention::Config as RetentionConfig;
 
@@ -66,6 +71,8 @@ pub struct Config {
     pub max_backlog: usize,
     /// The same for a tenant that sets no limit of its own.
     pub tenant_max_backlog: usize,
+    /// When a receiver that fails is left alone.
+    pub receiver_breaker: ReceiverBreakerConfig,
 }
 
 impl Default for Config {
@@ -80,6 +87,7 @@ impl Default for Config {
             retention: RetentionConfig::default(),
             max_backlog: 10_000_000,
             tenant_max_backlog: 5_000_000,
+            receiver_breaker: ReceiverBreakerConfig::default(),
         }
     }
 }
@@ -95,6 +103,7 @@ struct Inner {
     ready: Ready,
     breakers: Breakers,
     backlog: Arc<Backlog>,
+    flows: Arc<Flows>,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
 }
@@ -103,7 +112,7 @@ impl Pipeline {
     /// Starts dispatching what is due. Ends when the drain begins, once what is under way is recorded.
     ///
     /// # Errors
-    /// When the store cannot tell what is held.
+    /// When the store cannot tell what is held, or what waits.
     pub async fn start(
         config: &Config,
         store: Arc<dyn Store>,
@@ -115,13 +124,17 @@ impl Pipeline {
         for Held { webhook, hold, deliveries, .. } in &held {
             tracing::warn!(%webhook, deliveries, "deliveries are {hold}");
         }
-        let alarm = Arc::default();
-        let ready = Ready::new(config, Arc::clone(&alarm));
+        let alarm: Arc<Alarm> = Arc::default();
+        for Waiting { webhook, next_due } in store.waiting().await? {
+            alarm.due(&webhook, next_due);
+        }
+        let flows = Arc::new(Flows::new(config.receiver_breaker.clone(), current.clone()));
+        let ready = Ready::new(config, Arc::clone(&alarm), Arc::clone(&flows));
         let breakers = Breakers::new(config.breaker.clone(), held);
         let backlog = Backlog::new(config.max_backlog);
         backlog.load(Arc::clone(&store), current.clone()).await;
-        let pipeline =
-            Self(Arc::new(Inner { store, current, client, ready, breakers, backlog, alarm }));
+        let inner = Inner { store, current, client, ready, breakers, backlog, flows, alarm };
+        let pipeline = Self(Arc::new(inner));
         let keeper = retention::Keeper {
             store: Arc::clone(&pipeline.0.store),
             current: pipeline.0.current.clone(),
@@ -131,6 +144,8 @@ impl Pipeline {
         tokio::spawn(retention::run(keeper, drain.clone()));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(order::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(flow::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         Ok(pipeline)
     }
@@ -163,14 +178,15 @@ impl Pipeline {
     ) -> Result<Accepted, Refusal> {
         let mut fresh = Vec::with_capacity(events.len());
         let mut joining = Vec::new();
-        let mut all_in_hand = true;
+        let mut due = Vec::new();
         let events: Vec<_> = events
             .into_iter()
             .map(|(event, given_id)| {
                 let event = Arc::new(event);
                 let (deliveries, jobs) = self.route(tenant, &event, &mut joining);
-                let is_due = |new: &NewDelivery| matches!(new.start, Start::Due);
-                all_in_hand &= !deliveries.iter().any(is_due);
+                let is_due =
+                    |new: &&NewDelivery| matches!(new.start, Start::Due | Start::Queued(_));
+                due.extend(deliveries.iter().filter(is_due).map(|new| new.webhook.clone()));
                 fresh.push(jobs);
                 NewEvent { event, given_id, deliveries }
             })
@@ -183,7 +199,7 @@ impl Pipeline {
         let accepted = match self.0.store.accept(submission).await {
             Ok(accepted) => accepted,
             Err(error) => {
-                self.give_back(fresh.into_iter().flatten().collect());
+                self.give_back(fresh.into_iter().flatten().collect(), due);
                 return Err(error.into());
             }
         };
@@ -194,18 +210,17 @@ impl Pipeline {
             let kept = answers.iter().map(|answer| answer.status == AcceptedStatus::Accepted);
             let jobs = fresh.into_iter().zip(kept).filter(|(_, kept)| *kept);
             self.begin(jobs.flat_map(|(jobs, _)| jobs));
-            if !all_in_hand {
-                self.0.alarm.ring();
-            }
+            due.iter().for_each(|webhook| self.0.alarm.due(webhook, accepted_at));
         }
         Ok(accepted)
     }
 
     /// Gives back what a failed submission was to have in hand. A store whose answer was lost may have kept it, and a
     /// producer that sends it again is told that it is kept, so it must not stay in hand with nobody.
-    fn give_back(&self, jobs: Vec<Job>) {
+    fn give_back(&self, jobs: Vec<Job>, mut due: Vec<WebhookId>) {
         let ids: Vec<_> = jobs.iter().map(|job| job.delivery.id).collect();
-        if ids.is_empty() {
+        due.extend(jobs.iter().map(|job| job.delivery.webhook.clone()));
+        if due.is_empty() {
             return;
         }
         let pipeline = self.clone();
@@ -216,7 +231,8 @@ impl Pipeline {
             }
             // Their slots until now: so many wait here at most, however long the store is away.
             drop(jobs);
-            pipeline.0.alarm.ring();
+            let now = Timestamp::now();
+            due.iter().for_each(|webhook| pipeline.0.alarm.due(webhook, now));
         });
     }
 
@@ -235,6 +251,11 @@ impl Pipeline {
             .chain(ad_hoc)
             .map(|webhook| {
                 let id = DeliveryId::generate();
+                if let Some(key) = webhook.queue_of(event) {
+                    // The store knows whether it is its turn. Its plugins' breaker is asked then.
+                    let start = Start::Queued(key);
+                    return NewDelivery { id, webhook: webhook.id.clone(), start };
+                }
                 if let Err((hold, joins)) = self.0.breakers.admit(&webhook.id, Turn::Own) {
                     joining.push(joins);
                     let start = Start::Held(hold);
@@ -246,7 +267,9 @@ impl Pipeline {
                 let start = if slot.is_some() { Start::InHand } else { Start::Due };
                 if let Some(slot) = slot {
                     let webhook = webhook.id.clone();
-                    let delivery = Delivery { id, webhook, part: 1, attempts: 0, request: None };
+                    let (part, attempts) = (1, 0);
+                    let delivery =
+                        Delivery { id, webhook, part, attempts, request: None, queue: None };
                     jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
                 }
                 NewDelivery { id, webhook: webhook.id.clone(), start }
@@ -284,6 +307,17 @@ impl Pipeline {
             }
         }
         Ok(held)
+    }
+
+    /// A job for a delivery that the store has given in hand, room or not.
+    fn job(&self, event: Arc<Event>, delivery: Delivery, turn: Turn) -> Job {
+        let webhook = &delivery.webhook;
+        let bytes = size(&event, delivery.request.as_deref());
+        let snapshot = self.0.current.load();
+        let concurrency =
+            snapshot.webhook(webhook).map_or(1, |webhook| webhook.definition.concurrency);
+        let slot = self.0.ready.admit(&event.tenant, webhook, bytes, concurrency);
+        Job { event, delivery, slot, turn }
     }
 
     /// Queues jobs and starts as many as may run.

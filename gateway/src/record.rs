@@ -8,6 +8,7 @@
 mod contract;
 mod error;
 mod retention;
+mod hand;
 mod sqlite;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::event::{Event, EventId};
 use crate::kv;
 
 pub use self::error::{Fault, StoreError};
+pub use self::hand::{Ask, Claimed, Kind, Recorded, Skipped, Waiting};
 pub use self::retention::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
 pub use self::sqlite::{SqliteStore, check};
 
@@ -57,15 +59,34 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps all events of a submission with their deliveries, or, on a conflict, none.
     fn accept(&self, submission: Submission) -> Operation<'_, Accepted>;
 
-    /// Takes deliveries in hand that are due, longest due first, up to `limit`, leaving out those of
-    /// the webhooks in `except`. A delivery in hand is not given out again until it is recorded or
-    /// released.
-    fn claim(&self, now: Timestamp, limit: usize, except: Vec<WebhookId>)
-    -> Operation<'_, Claimed>;
+    /// Takes deliveries in hand that are due, longest due first, and answers each of `asks` in turn. Once
+    /// they come to `max_bytes`, by their events and requests, no more are taken. A delivery in hand is not
+    /// given out again until it is recorded or released.
+    fn claim(
+        &self,
+        now: Timestamp,
+        asks: Vec<Ask>,
+        max_bytes: usize,
+    ) -> Operation<'_, Vec<Claimed>>;
 
-    /// Records what became of a delivery in hand. Recording the same again changes nothing: whoever got no
-    /// answer asks again.
-    fn record(&self, update: Update) -> Operation<'_, ()>;
+    /// The webhooks that have deliveries which are due, or will be, and are not in hand; in no
+    /// particular order.
+    fn waiting(&self) -> Operation<'_, Vec<Waiting>>;
+
+    /// Records what became of a delivery in hand. If it was the head of a queue and is finished, the next one
+    /// of the queue is in hand then.
+    fn record(&self, update: Update) -> Operation<'_, Recorded>;
+
+    /// The webhooks that have queues with a dead head behind which the others wait.
+    fn blocked(&self) -> Operation<'_, Vec<WebhookId>>;
+
+    /// Lets what waits behind the dead heads of a webhook's queues follow: it is due. Says how many heads
+    /// there were.
+    fn unblock(&self, webhook: WebhookId) -> Operation<'_, usize>;
+
+    /// Lets what waits behind the dead deliveries of an event follow, and gives those; none when the tenant has
+    /// no such event.
+    fn skip(&self, tenant: Arc<str>, event: EventId) -> Operation<'_, Option<Vec<Skipped>>>;
 
     /// Takes in hand held deliveries of a webhook, in order of acceptance.
     fn take_held(&self, webhook: WebhookId, which: Which) -> Operation<'_, Taken>;
@@ -186,6 +207,9 @@ pub enum Start {
     Due,
     /// Held, for this reason.
     Held(Arc<Hold>),
+    /// In the queue with this key, of the webhook's own: due if it is the first there, else waiting until those
+    /// before it are finished.
+    Queued(Arc<str>),
 }
 
 /// Why the deliveries of a webhook are held.
@@ -282,15 +306,6 @@ pub enum AcceptedStatus {
     Duplicate,
 }
 
-/// Deliveries taken in hand.
-#[derive(Debug, Clone, Default)]
-pub struct Claimed {
-    /// The deliveries, each with its event.
-    pub deliveries: Vec<(Arc<Event>, Delivery)>,
-    /// When the next one that is not in hand falls due.
-    pub next_due: Option<Timestamp>,
-}
-
 /// What became of a delivery in hand.
 #[derive(Debug, Clone)]
 pub struct Update {
@@ -312,8 +327,10 @@ pub enum Next {
     Delivered,
     /// Nothing: it was dropped, for this reason.
     Dropped(String),
-    /// Nothing: it failed for good.
+    /// Nothing: it failed for good. What waits behind it in its queue follows.
     Dead,
+    /// Nothing: it failed for good, and what waits behind it in its queue goes on waiting.
+    Blocks,
     /// Another attempt at this time, with this request if one was rendered and is not kept yet.
     Retry {
         /// When.
@@ -354,9 +371,9 @@ pub struct DeliveryRecord {
     pub part: u32,
     /// Where it stands.
     pub state: State,
-    /// Why it was dropped, or is held.
+    /// Why it was dropped, is held, or waits for others.
     pub reason: Option<String>,
-    /// When the next attempt is due, unless it is finished or held.
+    /// When the next attempt is due, unless it is finished, held, or waits for others.
     pub due_at: Option<Timestamp>,
     /// The plugin versions that made it, as in [`Update::chain`].
     pub chain: String,

@@ -19,14 +19,15 @@ use tokio::sync::watch;
 
 use crate::delivery::{Failure, FailureKind, WebhookId};
 use crate::digest::Digest;
-use crate::event::{EventId, EventType};
+use crate::event::{Event, EventId, EventType};
 use crate::route::Index;
 use crate::transform::{Failed, Secrets, Step};
 use configs::{Checked, Use};
 
 pub use self::configs::Misconfigured;
 pub use self::definition::{
-    BodyForm, KeyHash, OnPluginFailure, PluginUse, Retention, TenantDefinition, WebhookDefinition,
+    BodyForm, KeyHash, OnDead, OnPluginFailure, Ordering, PluginUse, RateLimit, Retention,
+    TenantDefinition, WebhookDefinition,
 };
 pub use self::link::{Link, MissingPlugin, Pin};
 pub use self::plugins::{PluginKey, PluginSet};
@@ -126,6 +127,8 @@ pub struct Webhook {
     pub tenant: Arc<str>,
     /// What was declared.
     pub definition: WebhookDefinition,
+    /// The tenant's limit for all of its webhooks together.
+    pub tenant_rate_limit: Option<RateLimit>,
     /// The tenant's secrets that its plugins may be granted.
     pub plugin_secrets: Secrets,
     /// The tenant's plugins and then the webhook's own.
@@ -143,6 +146,22 @@ impl Webhook {
     #[must_use]
     pub fn uses(&self, plugin: &str) -> bool {
         self.chain.iter().any(|link| link.name == plugin)
+    }
+
+    /// The key of the queue in which an event keeps its order, if it has to; empty for that of the whole webhook.
+    #[must_use]
+    pub fn queue_of(&self, event: &Event) -> Option<Arc<str>> {
+        match self.definition.ordering {
+            Ordering::None => None,
+            Ordering::Fifo => Some(Arc::default()),
+            Ordering::Key => event.ordering_key.as_deref().map(Arc::from),
+        }
+    }
+
+    /// Whether what follows a dead delivery waits.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        self.definition.ordering != Ordering::None && self.definition.on_dead == OnDead::Block
     }
 
     fn pins(&self) -> impl Iterator<Item = Pin> {
@@ -324,7 +343,7 @@ fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
         links
     };
     let of_tenant = declare(None, &definition.plugins);
-    let secrets = definition.secrets;
+    let (secrets, rate_limit) = (definition.secrets, definition.rate_limit);
     let mut webhook = |definition: WebhookDefinition| {
         let own = declare(Some(&definition.name), &definition.plugins);
         let id = Digest::of_parts(&[name.as_bytes(), definition.name.as_bytes()]).short();
@@ -332,6 +351,7 @@ fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
             id: WebhookId(format!("wh_{id}").into()),
             tenant: Arc::clone(&name),
             definition,
+            tenant_rate_limit: rate_limit,
             plugin_secrets: secrets.clone(),
             chain: of_tenant.iter().cloned().chain(own).collect(),
         })

@@ -55,6 +55,10 @@ mod faulty_store;
 mod retention;
 /// A full disk, a store that is behind, a backlog over its limit, a damaged database.
 mod backpressure;
+/// Rate limits, and receivers that fail.
+mod flow;
+/// Webhooks that keep an order.
+mod order;
 /// What the configuration and the command line say.
 mod command;
 /// What a plugin's author does: `hookmill plugin`, from `new` to a running gateway.

@@ -9,8 +9,8 @@ use hookmill::delivery::{DeliveryId, WebhookId};
 use hookmill::event::EventId;
 use hookmill::kv;
 use hookmill::record::{
-    Accepted, Claimed, Cursor, EventRecord, Found, Held, Operation, Removal, Removed, Search, Size,
-    Store, StoreError, Submission, Taken, Update, Which,
+    Accepted, Ask, Claimed, Cursor, EventRecord, Found, Held, Operation, Recorded, Removal,
+    Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken, Update, Waiting, Which,
 };
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -102,14 +102,31 @@ impl Store for Faulty {
     fn claim(
         &self,
         now: Timestamp,
-        limit: usize,
-        except: Vec<WebhookId>,
-    ) -> Operation<'_, Claimed> {
-        self.with_faults(self.faults.tear_claims, move || self.inner.claim(now, limit, except))
+        asks: Vec<Ask>,
+        max_bytes: usize,
+    ) -> Operation<'_, Vec<Claimed>> {
+        self.with_faults(self.faults.tear_claims, move || self.inner.claim(now, asks, max_bytes))
     }
 
-    fn record(&self, update: Update) -> Operation<'_, ()> {
+    fn waiting(&self) -> Operation<'_, Vec<Waiting>> {
+        // Without it a gateway does not start.
+        self.inner.waiting()
+    }
+
+    fn record(&self, update: Update) -> Operation<'_, Recorded> {
         self.with_faults(true, || self.inner.record(update))
+    }
+
+    fn blocked(&self) -> Operation<'_, Vec<WebhookId>> {
+        self.with_faults(true, || self.inner.blocked())
+    }
+
+    fn unblock(&self, webhook: WebhookId) -> Operation<'_, usize> {
+        self.with_faults(true, || self.inner.unblock(webhook))
+    }
+
+    fn skip(&self, tenant: Arc<str>, event: EventId) -> Operation<'_, Option<Vec<Skipped>>> {
+        self.with_faults(true, || self.inner.skip(tenant, event))
     }
 
     fn take_held(&self, webhook: WebhookId, which: Which) -> Operation<'_, Taken> {
@@ -177,6 +194,10 @@ impl Store for Faulty {
     fn random_seed(&self) -> Operation<'_, [u8; 32]> {
         // The same: it is asked for at the start.
         self.inner.random_seed()
+    }
+
+    fn close(&self) -> Operation<'_, ()> {
+        self.inner.close()
     }
 
     fn ping(&self) -> Operation<'_, ()> {

@@ -6,6 +6,7 @@ use url::Url;
 
 use super::auth::auth;
 use super::connection::{Connections, connection};
+use super::flow::rate_limit;
 use super::grants::secret_name;
 use super::headers::headers;
 use super::item::Item;
@@ -22,8 +23,8 @@ use super::{MAX_BACKLOG, MAX_CONCURRENCY, deliver, pipeline, retention};
 use crate::route::Glob;
 use crate::sign::Secret;
 use crate::snapshot::{
-    BodyForm, Canary, KeyHash, OnPluginFailure, PluginUse, Share, TenantDefinition, Version,
-    WebhookDefinition,
+    BodyForm, Canary, KeyHash, OnDead, OnPluginFailure, Ordering, PluginUse, Share,
+    TenantDefinition, Version, WebhookDefinition,
 };
 
 /// The most retries of a schedule.
@@ -43,6 +44,11 @@ const ON_PLUGIN_FAILURE: &[(&str, OnPluginFailure)] = &[
     ("drop", OnPluginFailure::Drop),
     ("dead", OnPluginFailure::Dead),
 ];
+
+const ORDERINGS: &[(&str, Ordering)] =
+    &[("none", Ordering::None), ("fifo", Ordering::Fifo), ("key", Ordering::Key)];
+
+const ON_DEAD: &[(&str, OnDead)] = &[("skip", OnDead::Skip), ("block", OnDead::Block)];
 
 /// What webhooks get from the settings that are not theirs alone.
 pub(super) struct Surroundings<'a> {
@@ -74,6 +80,7 @@ fn tenant(
         secret(item, |text, place| api_key(text, place, keys))
     });
     let plugins = plugins(section);
+    let rate_limit = rate_limit(section);
     let secrets = section.map("secrets", str::to_owned, |name, item| {
         let name = match secret_name(name) {
             Ok(name) => name,
@@ -98,6 +105,7 @@ fn tenant(
         name: name?,
         keys: api_keys?,
         plugins,
+        rate_limit,
         secrets: secrets.into_iter().collect(),
         retention,
         max_backlog: max_backlog.unwrap_or(around.pipeline.tenant_max_backlog),
@@ -185,7 +193,10 @@ fn settings(
     let timeout = section.optional("timeout", duration(MILLISECOND..=HOUR));
     let retry = retry(section);
     let on_plugin_failure = section.optional("on_plugin_failure", choice(ON_PLUGIN_FAILURE));
+    let ordering = section.optional("ordering", choice(ORDERINGS));
+    let on_dead = section.optional("on_dead", choice(ON_DEAD));
     let concurrency = section.optional("concurrency", count(1..=MAX_CONCURRENCY));
+    let rate_limit = rate_limit(section);
     let metadata = section.map("metadata", str::to_owned, |key, item| {
         let (value, _) = item.read(text)?;
         Some((key.to_owned(), value))
@@ -203,7 +214,10 @@ fn settings(
         timeout: timeout.unwrap_or(around.deliver.timeout),
         retry,
         on_plugin_failure: on_plugin_failure.unwrap_or(OnPluginFailure::Retry),
+        ordering: ordering.unwrap_or(Ordering::None),
+        on_dead: on_dead.unwrap_or(OnDead::Skip),
         concurrency: concurrency.unwrap_or(around.pipeline.webhook_concurrency),
+        rate_limit,
         active: false,
         metadata,
     }

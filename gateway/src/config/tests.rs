@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::deliver::Schedule;
-use crate::snapshot::{BodyForm, KeyHash, OnPluginFailure, Version, WebhookDefinition};
+use crate::snapshot::{
+    BodyForm, KeyHash, OnDead, OnPluginFailure, Ordering, RateLimit, Version, WebhookDefinition,
+};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const OTHER_KEY: &str = "fedcba9876543210fedcba9876543210";
@@ -234,7 +236,10 @@ fn every_setting_of_a_webhook_arrives() {
         timeout = "1ms"
         retry = ["5s", "1d"]
         on_plugin_failure = "dead"
+        ordering = "key"
+        on_dead = "block"
         concurrency = 3
+        rate_limit = {{ per_second = 7, burst = 21 }}
         active = false
         metadata = {{ Region = "eu", tier = "1" }}
         "#
@@ -256,7 +261,9 @@ fn every_setting_of_a_webhook_arrives() {
     assert_eq!(webhook.timeout, MILLISECOND);
     assert_eq!(webhook.retry, Schedule::new(vec![Duration::from_secs(5), DAY]));
     assert_eq!(webhook.on_plugin_failure, OnPluginFailure::Dead);
+    assert_eq!((webhook.ordering, webhook.on_dead), (Ordering::Key, OnDead::Block));
     assert_eq!(webhook.concurrency, 3);
+    assert_eq!(webhook.rate_limit, Some(RateLimit { per_second: 7, burst: 21 }));
     assert!(!webhook.active);
     let metadata: Vec<_> = webhook.metadata.iter().map(|(k, v)| (&**k, &**v)).collect();
     assert_eq!(metadata, [("Region", "eu"), ("tier", "1")]);

@@ -184,6 +184,7 @@ mod tests {
             name: name.to_owned(),
             keys: Vec::new(),
             plugins: Vec::new(),
+            rate_limit: None,
             secrets: crate::transform::Secrets::default(),
             retention: crate::snapshot::Retention::default(),
             max_backlog,

@@ -11,12 +11,14 @@ use url::Url;
 use super::breaker::Turn;
 use super::breakers::Joining;
 use super::ready::Job;
-use super::{Pipeline, STORE_AGAIN, backlog, hold, render, size};
+use super::{Pipeline, STORE_AGAIN, backlog, hold, order, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
-use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, FailureKind, Request, Timings};
+use crate::delivery::{
+    Attempt, Delivery, DeliveryId, Failure, FailureKind, Request, Timings, WebhookId,
+};
 use crate::event::Event;
 use crate::failpoint::{self, Point};
-use crate::record::{NewDelivery, Next, Start, Update};
+use crate::record::{NewDelivery, Next, Recorded, Start, Update};
 use crate::snapshot::{Snapshot, Webhook};
 use crate::transform::{self, Failed, Outcome, Recipient};
 
@@ -30,7 +32,7 @@ pub(super) async fn run(
     failpoint::hit(Point::DeliveryBegun);
     let began = Began::now();
     let attempt = AssertUnwindSafe(attempt(pipeline, &event, &mut delivery, turn, began));
-    let ended = match attempt.catch_unwind().await {
+    let mut ended = match attempt.catch_unwind().await {
         Ok(ended) => ended,
         // A defect of the gateway's own; the delivery must not be lost in it.
         Err(_) => {
@@ -42,14 +44,20 @@ pub(super) async fn run(
     if turn == Turn::Trial {
         pipeline.0.breakers.tried(&delivery.webhook, delivery.id);
     }
+    pipeline.ended(&delivery.webhook, delivery.id);
+    order::block(pipeline, &delivery, &mut ended.update);
     tell(pipeline, &event, &delivery, &ended);
     let Ended { update, joining, .. } = ended;
     let is_end = backlog::is_end(&update.next);
-    record(pipeline, update).await;
+    let Recorded { follower } = record(pipeline, &delivery.webhook, update).await;
     if is_end {
         pipeline.0.backlog.less(&event.tenant, 1);
     }
     drop(joining);
+    // It starts once this one has given its slot back.
+    if let Some((event, delivery)) = follower {
+        pipeline.0.ready.push(pipeline.job(event, delivery, Turn::Own));
+    }
 }
 
 /// How a delivery's turn ended.
@@ -153,6 +161,7 @@ async fn attempt(
     };
     let exchange = send(pipeline, webhook, event, delivery, &request, url, began.at).await;
     let attempt = began.ended(exchange);
+    pipeline.learn(webhook, delivery.id, &attempt, attempt.retry_after);
     if attempt.failure.is_none() {
         let next = Next::Delivered;
         return Update { delivery: delivery.id, attempt: Some(attempt), chain, next }.into();
@@ -210,6 +219,11 @@ async fn split(
         .zip(2..)
         .map(|(request, part)| {
             let id = DeliveryId::generate();
+            if let Some(key) = &delivery.queue {
+                // They follow the first one, each in its turn.
+                let start = Start::Queued(Arc::clone(key));
+                return (NewDelivery { id, webhook: webhook.id.clone(), start }, request);
+            }
             let bytes = size(event, Some(&request));
             let concurrency = webhook.definition.concurrency;
             let slot = pipeline.0.ready.reserve(&event.tenant, &webhook.id, bytes, concurrency);
@@ -218,7 +232,7 @@ async fn split(
             if let Some(slot) = slot {
                 let request = Some(Arc::clone(&request));
                 let webhook = webhook.id.clone();
-                let delivery = Delivery { id, webhook, part, attempts: 0, request };
+                let delivery = Delivery { id, webhook, part, attempts: 0, request, queue: None };
                 jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
             }
             (NewDelivery { id, webhook: webhook.id.clone(), start }, request)
@@ -230,10 +244,10 @@ async fn split(
     pipeline.0.backlog.more(&event.tenant, others.len());
     let next = Next::Split { first: Arc::clone(&first), others };
     let update = Update { delivery: delivery.id, attempt: None, chain: Arc::clone(chain), next };
-    record(pipeline, update).await;
+    record(pipeline, &webhook.id, update).await;
     pipeline.begin(jobs.into_iter());
     if !all_in_hand {
-        pipeline.0.alarm.ring();
+        pipeline.0.alarm.due(&webhook.id, event.accepted_at);
     }
     first
 }
@@ -294,21 +308,25 @@ fn jitter(delivery: DeliveryId) -> f64 {
 
 /// Records an update. What became of a delivery must not be lost while the store is away, so this waits
 /// until it is back; the slot that is held meanwhile keeps more from being taken in.
-async fn record(pipeline: &Pipeline, update: Update) {
+async fn record(pipeline: &Pipeline, webhook: &WebhookId, update: Update) -> Recorded {
     let due = match &update.next {
         Next::Retry { at, .. } => Some(*at),
-        Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Held(_) | Next::Split { .. } => {
-            None
+        _ => None,
+    };
+    let recorded = loop {
+        match pipeline.0.store.record(update.clone()).await {
+            Ok(recorded) => break recorded,
+            Err(error) => {
+                tracing::error!(%error, delivery = %update.delivery, "an outcome cannot be recorded; trying again");
+                tokio::time::sleep(STORE_AGAIN).await;
+            }
         }
     };
-    while let Err(error) = pipeline.0.store.record(update.clone()).await {
-        tracing::error!(%error, delivery = %update.delivery, "an outcome cannot be recorded; trying again");
-        tokio::time::sleep(STORE_AGAIN).await;
-    }
     failpoint::hit(Point::OutcomeRecorded);
     if let Some(at) = due {
-        pipeline.0.alarm.due(at);
+        pipeline.0.alarm.due(webhook, at);
     }
+    recorded
 }
 
 /// Logs what came of an attempt.
@@ -340,6 +358,10 @@ fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, ended: &Ended) 
         (Next::Dead, Some(failure)) => {
             let webhook = name();
             tracing::error!(tenant, webhook, plugin, %event, %delivery, %failure, fault, "delivery is dead");
+        }
+        (Next::Blocks, Some(failure)) => {
+            let webhook = name();
+            tracing::error!(tenant, webhook, plugin, %event, %delivery, %failure, "delivery is dead, and what follows it waits until it is skipped");
         }
         (Next::Held(_), None) => {
             tracing::debug!(tenant, webhook = %id, %event, %delivery, "held");

@@ -1,14 +1,12 @@
 //! The keeper: looks after what is held. Tries it when it is time, when what would run has changed, or when
 //! told to, and releases it step by step. Nothing polls: it sleeps until the next of these.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Pipeline;
 use super::breaker::{Progress, Turn};
-use super::ready::Job;
-use super::{Pipeline, size};
 use crate::delivery::WebhookId;
 use crate::failpoint::{self, Point};
 use crate::record::{Hold, StoreError, Which};
@@ -102,13 +100,8 @@ async fn take(
     };
     let count = taken.deliveries.len();
     tracing::debug!(%webhook, ?which, count, left = taken.left, "held deliveries are taken in hand");
-    let snapshot = pipeline.0.current.load();
-    let max_running = snapshot.webhook(webhook).map_or(1, |webhook| webhook.definition.concurrency);
-    pipeline.begin(taken.deliveries.into_iter().map(|(event, delivery)| {
-        let bytes = size(&event, delivery.request.as_deref());
-        let slot = pipeline.0.ready.admit(&event.tenant, webhook, bytes, max_running);
-        Job { event: Arc::clone(&event), delivery, slot, turn }
-    }));
+    let deliveries = taken.deliveries.into_iter();
+    pipeline.begin(deliveries.map(|(event, delivery)| pipeline.job(event, delivery, turn)));
     Ok(pipeline.0.breakers.took(webhook, which, count))
 }
 

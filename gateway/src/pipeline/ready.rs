@@ -4,19 +4,22 @@
 //! so that a webhook with much to do, a slow receiver, or a tenant with many of them leaves the others
 //! theirs. Everything is bounded: what finds no room waits in the store.
 
-use std::collections::{HashMap, VecDeque};
+mod held;
+mod lanes;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::Config;
 use super::breaker::Turn;
 use super::claim::Alarm;
+use super::flow::{Flows, Gate};
 use crate::delivery::{Delivery, WebhookId};
 use crate::event::Event;
-
-/// Of all that is held, a lane may hold a quarter, and a tenant three.
-const PARTS: usize = 4;
+use held::Held;
+use lanes::{Lanes, Who};
 
 /// A delivery in hand.
 pub(super) struct Job {
@@ -35,92 +38,15 @@ struct Shared {
     idle: Notify,
     /// Rings when there is room again for what found none.
     alarm: Arc<Alarm>,
+    /// Knows what may go out now.
+    flows: Arc<Flows>,
+    /// Rings when something has to wait for its time.
+    delayed: Notify,
     max_held: Held,
     max_tenant: Held,
     max_lane: Held,
     max_running: usize,
     max_tenant_running: usize,
-}
-
-/// What is held: deliveries, and the bytes of their events.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Held {
-    count: usize,
-    bytes: usize,
-}
-
-impl Held {
-    fn add(&mut self, bytes: usize) {
-        self.count += 1;
-        self.bytes += bytes;
-    }
-
-    /// Gives back the room of one delivery. True when something found no room here and now there is some:
-    /// `full` says so until then.
-    fn give_back(&mut self, bytes: usize, full: &mut bool, max: Self) -> bool {
-        self.count = self.count.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
-        let room = *full && self.has_room(max);
-        *full &= !room;
-        room
-    }
-
-    /// Whether nothing more may be held. What is held may be one delivery over the limit of bytes.
-    fn is_full(self, max: Self) -> bool {
-        self.count >= max.count || self.bytes >= max.bytes
-    }
-
-    /// Room counts only once half is free, so that a full lane does not ask the store for each delivery.
-    fn has_room(self, max: Self) -> bool {
-        self.count <= max.count / 2 && self.bytes <= max.bytes / 2
-    }
-
-    /// The share of a lane.
-    fn of_lane(self) -> Self {
-        Self { count: (self.count / PARTS).max(1), bytes: (self.bytes / PARTS).max(1) }
-    }
-
-    /// The share of a tenant: all but one of the parts.
-    fn of_tenant(self) -> Self {
-        let but_one = |all: usize| (all - all / PARTS).max(1);
-        Self { count: but_one(self.count), bytes: but_one(self.bytes) }
-    }
-}
-
-#[derive(Default)]
-struct Lanes {
-    by_webhook: HashMap<WebhookId, Lane>,
-    by_tenant: HashMap<Arc<str>, Tenant>,
-    /// Tenants that have something waiting and may run it, in turn.
-    turns: VecDeque<Arc<str>>,
-    held: Held,
-    running: usize,
-    /// Something found no room; whoever makes room says so.
-    full: bool,
-    /// Nothing is started any more.
-    closed: bool,
-}
-
-#[derive(Default)]
-struct Tenant {
-    /// Lanes that have something waiting and may run it, in turn.
-    turns: VecDeque<WebhookId>,
-    held: Held,
-    running: usize,
-    /// It stands in `turns` of all.
-    queued: bool,
-    full: bool,
-}
-
-struct Lane {
-    tenant: Arc<str>,
-    waiting: VecDeque<Job>,
-    held: Held,
-    running: usize,
-    max_running: usize,
-    /// It stands in its tenant's `turns`.
-    queued: bool,
-    full: bool,
 }
 
 /// Room for one delivery, from before it is accepted until it is recorded; given back on drop.
@@ -132,13 +58,15 @@ pub(super) struct Slot {
 }
 
 impl Ready {
-    pub(super) fn new(config: &Config, alarm: Arc<Alarm>) -> Self {
+    pub(super) fn new(config: &Config, alarm: Arc<Alarm>, flows: Arc<Flows>) -> Self {
         let max_held =
             Held { count: config.max_ready.max(1), bytes: config.max_ready_bytes.max(1) };
         Self(Arc::new(Shared {
             lanes: Mutex::default(),
             idle: Notify::new(),
             alarm,
+            flows,
+            delayed: Notify::new(),
             max_held,
             max_tenant: max_held.of_tenant(),
             max_lane: max_held.of_lane(),
@@ -155,20 +83,26 @@ impl Ready {
         bytes: usize,
         max_running: usize,
     ) -> Option<Slot> {
-        let mut lanes = self.lanes();
-        if lanes.held.is_full(self.0.max_held) || lanes.closed {
-            lanes.full = true;
+        let most = match self.0.flows.gate(webhook, Instant::now()) {
+            Gate::Open => usize::MAX,
+            Gate::Narrow(most) => most,
+            Gate::Shut(_) => return None,
+        };
+        let mut guard = self.lanes();
+        let lanes = &mut *guard;
+        if lanes.by_webhook.get(webhook).is_some_and(|lane| lane.held.count >= most) {
+            return None;
+        }
+        if lanes.closed || lanes.held.refuses(&mut lanes.full, self.0.max_held) {
             return None;
         }
         if let Some(tenant) = lanes.by_tenant.get_mut(tenant)
-            && tenant.held.is_full(self.0.max_tenant)
+            && tenant.held.refuses(&mut tenant.full, self.0.max_tenant)
         {
-            tenant.full = true;
             return None;
         }
         let lane = lanes.lane(tenant, webhook, max_running);
-        if lane.held.is_full(self.0.max_lane) {
-            lane.full = true;
+        if lane.held.refuses(&mut lane.full, self.0.max_lane) {
             return None;
         }
         lanes.hold(tenant, webhook, bytes);
@@ -207,26 +141,40 @@ impl Ready {
         room(lanes.held, self.0.max_held).min(room(lane, self.0.max_lane))
     }
 
-    /// How many more deliveries there is room for, and the webhooks for which there is none.
-    pub(super) fn room(&self) -> (usize, Vec<WebhookId>) {
+    /// How many more deliveries there is room for in all, and how many bytes. Whoever makes room rings when
+    /// there is none.
+    pub(super) fn room(&self) -> (usize, usize) {
         let mut lanes = self.lanes();
-        lanes.full = lanes.held.is_full(self.0.max_held);
-        let room = match lanes.full {
-            true => 0,
-            false => self.0.max_held.count.saturating_sub(lanes.held.count),
-        };
-        let mut full = Vec::new();
+        let max = self.0.max_held;
+        lanes.full = lanes.held.is_full(max);
+        match lanes.full {
+            true => (0, 0),
+            false => (max.count - lanes.held.count, max.bytes - lanes.held.bytes),
+        }
+    }
+
+    /// How many more deliveries of a webhook there is room for, by its own share and its tenant's, when it may hold
+    /// no more than `most`. Whoever makes room rings when there is none.
+    pub(super) fn room_for(
+        &self,
+        tenant: Option<&Arc<str>>,
+        webhook: &WebhookId,
+        most: usize,
+    ) -> usize {
+        let mut lanes = self.lanes();
         let Lanes { by_webhook, by_tenant, .. } = &mut *lanes;
-        for tenant in by_tenant.values_mut() {
-            tenant.full = tenant.held.is_full(self.0.max_tenant);
-        }
-        for (webhook, lane) in by_webhook {
-            lane.full = lane.held.is_full(self.0.max_lane);
-            if lane.full || by_tenant.get(&lane.tenant).is_some_and(|tenant| tenant.full) {
-                full.push(webhook.clone());
-            }
-        }
-        (room, full)
+        let lane = by_webhook.get_mut(webhook);
+        let tenant = tenant.or(lane.as_ref().map(|lane| &lane.tenant)).cloned();
+        let of_tenant = match tenant.and_then(|tenant| by_tenant.get_mut(&tenant)) {
+            Some(tenant) => tenant.held.room(&mut tenant.full, self.0.max_tenant),
+            None => self.0.max_tenant.count,
+        };
+        let max_lane = Held { count: self.0.max_lane.count.min(most), ..self.0.max_lane };
+        let of_lane = match lane {
+            Some(lane) => lane.held.room(&mut lane.full, max_lane),
+            None => max_lane.count,
+        };
+        of_tenant.min(of_lane)
     }
 
     /// Queues a job in its webhook's lane.
@@ -242,23 +190,52 @@ impl Ready {
     /// The next job to start, if any may run; its slot counts as running from now on.
     pub(super) fn next(&self) -> Option<Job> {
         let mut lanes = self.lanes();
-        if lanes.closed || lanes.running >= self.0.max_running {
-            return None;
+        let now = Instant::now();
+        while !lanes.closed && lanes.running < self.0.max_running {
+            let name = lanes.turns.pop_front()?;
+            if let Some(job) = lanes.next_of(&name, now, &self.0) {
+                return Some(job);
+            }
         }
-        let name = lanes.turns.pop_front()?;
-        let tenant = lanes.by_tenant.get_mut(&name)?;
-        tenant.queued = false;
-        let webhook = tenant.turns.pop_front()?;
-        tenant.running += 1;
-        let lane = lanes.by_webhook.get_mut(&webhook)?;
-        lane.queued = false;
-        let mut job = lane.waiting.pop_front()?;
-        lane.running += 1;
-        job.slot.running = true;
-        lanes.running += 1;
-        lanes.queue(&webhook, &self.0);
-        lanes.queue_tenant(&name, &self.0);
-        Some(job)
+        None
+    }
+
+    /// Lets those go on whose time has come; gives the next one's.
+    pub(super) fn resume(&self, now: Instant) -> Option<Instant> {
+        let mut lanes = self.lanes();
+        while let Some((at, _)) = lanes.delayed.first() {
+            if *at > now {
+                return Some(*at);
+            }
+            match lanes.delayed.pop_first()?.1 {
+                Who::Tenant(name) => lanes.resume_tenant(&name, &self.0),
+                Who::Webhook(webhook) => lanes.resume(&webhook, &self.0),
+            }
+        }
+        None
+    }
+
+    /// Lets a lane go on that had to wait.
+    pub(super) fn resume_lane(&self, webhook: &WebhookId) {
+        self.lanes().resume(webhook, &self.0);
+    }
+
+    /// Waits until something has to wait for its time.
+    pub(super) async fn delayed(&self) {
+        self.0.delayed.notified().await;
+    }
+
+    /// Takes what waits in a lane out of it, but for what was held before.
+    pub(super) fn take_waiting(&self, webhook: &WebhookId) -> Vec<Job> {
+        let mut lanes = self.lanes();
+        let waiting =
+            lanes.by_webhook.get_mut(webhook).map(|lane| std::mem::take(&mut lane.waiting));
+        let (own, held): (Vec<_>, Vec<_>) =
+            waiting.into_iter().flatten().partition(|job| job.turn == Turn::Own);
+        if let Some(lane) = lanes.by_webhook.get_mut(webhook) {
+            lane.waiting = held.into();
+        }
+        own
     }
 
     /// Starts nothing any more, and gives out what was waiting.
@@ -285,81 +262,6 @@ impl Ready {
     }
 }
 
-impl Lanes {
-    fn lane(&mut self, tenant: &Arc<str>, webhook: &WebhookId, max_running: usize) -> &mut Lane {
-        let lane = self.by_webhook.entry(webhook.clone()).or_insert_with(|| Lane {
-            tenant: Arc::clone(tenant),
-            waiting: VecDeque::new(),
-            held: Held::default(),
-            running: 0,
-            max_running: 1,
-            queued: false,
-            full: false,
-        });
-        lane.max_running = max_running.max(1);
-        lane
-    }
-
-    fn hold(&mut self, tenant: &Arc<str>, webhook: &WebhookId, bytes: usize) {
-        self.held.add(bytes);
-        self.by_tenant.entry(Arc::clone(tenant)).or_default().held.add(bytes);
-        if let Some(lane) = self.by_webhook.get_mut(webhook) {
-            lane.held.add(bytes);
-        }
-    }
-
-    /// Gives a lane a turn if it has something waiting and may run it.
-    fn queue(&mut self, webhook: &WebhookId, shared: &Shared) {
-        if let Some(lane) = self.by_webhook.get_mut(webhook)
-            && !lane.queued
-            && !lane.waiting.is_empty()
-            && lane.running < lane.max_running
-        {
-            lane.queued = true;
-            let name = Arc::clone(&lane.tenant);
-            self.by_tenant.entry(Arc::clone(&name)).or_default().turns.push_back(webhook.clone());
-            self.queue_tenant(&name, shared);
-        }
-    }
-
-    /// Gives a tenant a turn if one of its lanes has one and the tenant may run more.
-    fn queue_tenant(&mut self, name: &Arc<str>, shared: &Shared) {
-        if let Some(tenant) = self.by_tenant.get_mut(name)
-            && !tenant.queued
-            && !tenant.turns.is_empty()
-            && tenant.running < shared.max_tenant_running
-        {
-            tenant.queued = true;
-            self.turns.push_back(Arc::clone(name));
-        }
-    }
-
-    /// Gives back what a lane held, and says whether it was asked to say so.
-    fn give_back(&mut self, slot: &Slot, shared: &Shared) -> bool {
-        let Some(lane) = self.by_webhook.get_mut(&slot.webhook) else {
-            return false;
-        };
-        let name = Arc::clone(&lane.tenant);
-        let mut room = lane.held.give_back(slot.bytes, &mut lane.full, shared.max_lane);
-        lane.running = lane.running.saturating_sub(usize::from(slot.running));
-        if lane.held.count == 0 {
-            self.by_webhook.remove(&slot.webhook);
-        } else {
-            self.queue(&slot.webhook, shared);
-        }
-        if let Some(tenant) = self.by_tenant.get_mut(&name) {
-            room |= tenant.held.give_back(slot.bytes, &mut tenant.full, shared.max_tenant);
-            tenant.running = tenant.running.saturating_sub(usize::from(slot.running));
-            if tenant.held.count == 0 {
-                self.by_tenant.remove(&name);
-            } else {
-                self.queue_tenant(&name, shared);
-            }
-        }
-        room
-    }
-}
-
 impl Drop for Slot {
     fn drop(&mut self) {
         let shared = &self.ready.0;
@@ -367,194 +269,18 @@ impl Drop for Slot {
         let Lanes { held, full, running, .. } = &mut *lanes;
         *running = running.saturating_sub(usize::from(self.running));
         let room_in_all = held.give_back(self.bytes, full, shared.max_held);
-        let room = lanes.give_back(self, shared) || room_in_all;
+        let (room_in_tenant, room_in_lane) = lanes.give_back(self, shared);
         if lanes.running == 0 {
             shared.idle.notify_waiters();
         }
-        if room {
-            shared.alarm.ring();
+        drop(lanes);
+        if room_in_all || room_in_tenant {
+            shared.alarm.room_for_all();
+        } else if room_in_lane {
+            shared.alarm.room_for(&self.webhook);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::delivery::DeliveryId;
-    use crate::event::{EventId, EventType};
-
-    fn ready(max_ready: usize, concurrency: usize) -> Ready {
-        of_tenants(max_ready, concurrency, concurrency)
-    }
-
-    fn of_tenants(max_ready: usize, concurrency: usize, tenant_concurrency: usize) -> Ready {
-        let config = Config {
-            max_ready,
-            concurrency,
-            tenant_concurrency,
-            max_ready_bytes: 800,
-            webhook_concurrency: 1,
-            ..Config::default()
-        };
-        Ready::new(&config, Arc::default())
-    }
-
-    /// The tenant of a webhook of a test: what stands before the slash.
-    fn tenant(webhook: &str) -> Arc<str> {
-        webhook.split('/').next().unwrap().into()
-    }
-
-    /// Whether it has rung since it was last asked.
-    async fn rang(ready: &Ready) -> bool {
-        let rung = ready.0.alarm.rung();
-        tokio::time::timeout(std::time::Duration::from_millis(1), rung).await.is_ok()
-    }
-
-    fn webhook(name: &str) -> WebhookId {
-        WebhookId(name.into())
-    }
-
-    fn job(ready: &Ready, name: &str, limit: usize) -> Option<Job> {
-        let event = Event {
-            tenant: "acme".into(),
-            id: EventId::generate(),
-            event_type: EventType::parse("a").unwrap(),
-            timestamp: Timestamp::UNIX_EPOCH,
-            accepted_at: Timestamp::UNIX_EPOCH,
-            data: Bytes::new(),
-            attributes: Vec::new(),
-            ordering_key: None,
-            webhook_url: None,
-        };
-        let delivery = Delivery {
-            id: DeliveryId::generate(),
-            webhook: webhook(name),
-            part: 1,
-            attempts: 0,
-            request: None,
-        };
-        let slot = ready.reserve(&tenant(name), &webhook(name), 10, limit)?;
-        Some(Job { event: Arc::new(event), delivery, slot, turn: Turn::Own })
-    }
-
-    fn started(ready: &Ready) -> Vec<Job> {
-        std::iter::from_fn(|| ready.next()).collect()
-    }
-
-    fn names(jobs: &[Job]) -> Vec<&str> {
-        jobs.iter().map(|job| &*job.delivery.webhook.0).collect()
-    }
-
-    #[test]
-    fn lanes_take_turns() {
-        let ready = ready(100, 100);
-        for name in ["a", "a", "a", "b", "c", "b"] {
-            ready.push(job(&ready, name, 10).unwrap());
-        }
-        assert_eq!(names(&started(&ready)), ["a", "b", "c", "a", "b", "a"]);
-    }
-
-    #[test]
-    fn tenants_take_turns_before_their_lanes_do() {
-        let ready = ready(100, 100);
-        for name in ["a/1", "a/2", "a/3", "a/1", "b/1", "b/1"] {
-            ready.push(job(&ready, name, 10).unwrap());
-        }
-        let order = ["a/1", "b/1", "a/2", "b/1", "a/3", "a/1"];
-        assert_eq!(names(&started(&ready)), order);
-    }
-
-    #[test]
-    fn a_tenant_runs_and_holds_no_more_than_its_share() {
-        let ready = of_tenants(16, 8, 2);
-        for name in ["a/1", "a/2", "a/3", "b/1"] {
-            ready.push(job(&ready, name, 10).unwrap());
-        }
-        let running = started(&ready);
-        assert_eq!(names(&running), ["a/1", "b/1", "a/2"]);
-        for name in ["a/3", "a/4", "a/4", "a/4", "a/4", "a/5", "a/5", "a/5", "a/5"] {
-            ready.push(job(&ready, name, 10).unwrap());
-        }
-        assert!(job(&ready, "a/6", 10).is_none(), "a tenant holds three quarters");
-        assert!(job(&ready, "b/2", 10).is_some());
-        drop(running);
-        assert_eq!(names(&started(&ready)), ["a/3", "a/4"]);
-        drop(ready.close());
-        assert!(ready.lanes().by_tenant.is_empty(), "those that are done take no memory");
-    }
-
-    #[test]
-    fn a_lane_runs_no_more_than_its_limit_and_goes_on_when_one_ends() {
-        let ready = ready(100, 100);
-        for name in ["a", "a", "a", "b"] {
-            ready.push(job(&ready, name, 1).unwrap());
-        }
-        let running = started(&ready);
-        assert_eq!(names(&running), ["a", "b"]);
-        drop(running);
-        let running = started(&ready);
-        assert_eq!(names(&running), ["a"]);
-        drop(running);
-        assert_eq!(names(&started(&ready)), ["a"]);
-        assert!(ready.lanes().by_webhook.is_empty(), "empty lanes take no memory");
-    }
-
-    #[tokio::test]
-    async fn what_finds_no_room_is_told_once_half_is_free() {
-        let ready = ready(8, 100);
-        let mut held: Vec<_> = (0..2).filter_map(|_| job(&ready, "a", 10)).collect();
-        assert!(job(&ready, "a", 10).is_none(), "a lane holds a quarter");
-        let other = job(&ready, "b", 10).unwrap();
-        assert_eq!(ready.room(), (5, vec![webhook("a")]));
-        drop(other);
-        assert!(!rang(&ready).await);
-        held.pop();
-        assert!(rang(&ready).await);
-        held.pop();
-        assert!(!rang(&ready).await);
-    }
-
-    #[test]
-    fn the_room_of_a_webhook_is_its_lanes_share_of_what_is_free() {
-        let ready = ready(8, 100);
-        assert_eq!(ready.room_of(&webhook("a")), 2);
-        let held: Vec<_> = ["a", "b", "b"].map(|name| job(&ready, name, 10).unwrap()).into();
-        assert_eq!((ready.room_of(&webhook("a")), ready.room_of(&webhook("b"))), (1, 0));
-        let large = ready.reserve(&tenant("c"), &webhook("c"), 800, 10).unwrap();
-        assert_eq!(ready.room_of(&webhook("a")), 0, "the bytes of all are full");
-        drop((held, large));
-        ready.close();
-        assert_eq!(ready.room_of(&webhook("a")), 0);
-    }
-
-    #[tokio::test]
-    async fn large_events_fill_it_by_their_bytes() {
-        let ready = ready(100, 100);
-        let slot = |name: &str, bytes| ready.reserve(&tenant(name), &webhook(name), bytes, 10);
-        let large = slot("a", 500).unwrap();
-        assert!(slot("a", 1).is_none(), "over a quarter of 800 bytes");
-        let other = slot("b", 300).unwrap();
-        assert!(slot("c", 1).is_none());
-        assert_eq!(ready.room().0, 0);
-        drop((large, other));
-        assert!(rang(&ready).await);
-        assert!(slot("a", 1).is_some());
-    }
-
-    #[tokio::test]
-    async fn closing_starts_nothing_and_gives_out_what_waited() {
-        let ready = ready(100, 1);
-        for _ in 0..3 {
-            ready.push(job(&ready, "a", 10).unwrap());
-        }
-        let running = ready.next().unwrap();
-        assert_eq!(ready.close().len(), 2);
-        assert!(ready.next().is_none());
-        assert!(job(&ready, "a", 10).is_none());
-        drop(running);
-        ready.idle().await;
-    }
-}
+mod tests;

@@ -125,7 +125,7 @@ mod tests {
     use crate::deliver::Schedule;
     use crate::event::{EventId, EventType};
     use crate::snapshot::{
-        OnPluginFailure, PluginSet, Snapshot, TenantDefinition, WebhookDefinition,
+        OnDead, OnPluginFailure, Ordering, PluginSet, Snapshot, TenantDefinition, WebhookDefinition,
     };
     use crate::transform::Secrets;
 
@@ -146,7 +146,10 @@ mod tests {
             timeout: Duration::from_secs(1),
             retry: Schedule::default(),
             on_plugin_failure: OnPluginFailure::Retry,
+            ordering: Ordering::None,
+            on_dead: OnDead::Skip,
             concurrency: 1,
+            rate_limit: None,
             active: true,
             metadata: Vec::new(),
         };
@@ -156,6 +159,7 @@ mod tests {
             name: "acme".to_owned(),
             keys: Vec::new(),
             plugins: Vec::new(),
+            rate_limit: None,
             secrets: Secrets::default(),
             webhooks: vec![definition],
             ad_hoc: None,

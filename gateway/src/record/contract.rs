@@ -2,6 +2,8 @@
 
 mod model;
 
+mod order;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use crate::kv::{Answer, Entry, Observed, Operation as Op, Outcome, Quota, Refusa
 mod retention;
 
 use retention::*;
+
+use order::*;
 
 /// A store that can be closed and opened again, as a process that ends and starts.
 trait Fixture {
@@ -43,7 +47,7 @@ impl Fixture for Sqlite {
 macro_rules! contract {
     ($fixture:ident: $($test:ident)*) => {
         $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread")]
             async fn $test() {
                 super::$test($fixture::create()).await;
             }
@@ -64,7 +68,10 @@ mod sqlite {
         tenants_do_not_see_each_other
         what_is_in_hand_is_not_claimed_until_the_store_opens_again
         claims_come_in_due_order_and_tell_the_next_due_time
-        claims_leave_out_full_webhooks
+        claims_are_of_the_webhooks_that_are_asked_for
+        first_attempts_and_retries_do_not_starve_each_other
+        a_claim_ends_where_its_bytes_do
+        webhooks_that_wait_are_known_with_their_first_due_time
         released_deliveries_can_be_claimed_again
         a_retry_keeps_its_request_and_its_attempts
         a_split_makes_deliveries_of_their_own
@@ -77,6 +84,14 @@ mod sqlite {
         the_last_one_taken_from_the_held_ones_is_due_after_a_crash
         a_split_of_a_held_delivery_is_due_after_a_crash
         a_hold_is_forgotten_once_nothing_is_held
+        only_the_head_of_a_queue_is_due
+        the_next_one_of_a_queue_is_in_hand_once_its_head_is_finished
+        a_head_that_is_retried_or_held_keeps_its_place
+        the_parts_of_a_split_come_before_later_events
+        what_follows_a_dead_head_waits_until_it_is_skipped
+        what_is_blocked_can_be_let_go_for_a_webhook
+        queues_survive_a_crash
+        queues_keep_the_order_of_acceptance_whatever_fails
         many_tasks_can_write_at_once
         keys_are_set_read_and_removed
         keys_are_seen_by_their_plugin_and_tenant_alone
@@ -197,9 +212,23 @@ async fn read(store: &impl Store, id: &str) -> Option<EventRecord> {
     store.event("acme".into(), EventId::parse(id).unwrap()).await.unwrap()
 }
 
+/// Claims all that is due, whatever the webhook.
 async fn claim(store: &impl Store, now: Timestamp) -> Vec<Delivery> {
-    let claimed = store.claim(now, 100, Vec::new()).await.unwrap();
-    claimed.deliveries.into_iter().map(|(_, delivery)| delivery).collect()
+    let waiting = store.waiting().await.unwrap();
+    let asks = waiting.into_iter().map(|waiting| ask(&waiting.webhook.0, 100)).collect();
+    let claimed = store.claim(now, asks, usize::MAX).await.unwrap();
+    let deliveries = claimed.into_iter().flat_map(|claimed| claimed.deliveries);
+    deliveries.map(|(_, delivery)| delivery).collect()
+}
+
+fn ask(name: &str, limit: usize) -> Ask {
+    Ask { webhook: webhook(name), limit, first: Kind::Fresh }
+}
+
+async fn claim_one(store: &impl Store, now: Timestamp, ask: Ask) -> Claimed {
+    let mut claimed = store.claim(now, vec![ask], usize::MAX).await.unwrap();
+    assert_eq!(claimed.len(), 1, "each ask has its answer");
+    claimed.pop().unwrap()
 }
 
 fn statuses(accepted: &Accepted) -> Vec<AcceptedStatus> {
@@ -317,26 +346,95 @@ async fn claims_come_in_due_order_and_tell_the_next_due_time(fixture: impl Fixtu
         let next = Next::Retry { at: at(second), request: None };
         store.record(update(id, failed(0, FailureKind::Status), next)).await.unwrap();
     }
-    let none = store.claim(at(9), 100, Vec::new()).await.unwrap();
+    let none = claim_one(&store, at(9), ask("wh_a", 100)).await;
     assert!(none.deliveries.is_empty());
     assert_eq!(none.next_due, Some(at(10)));
-    let first = store.claim(at(25), 1, Vec::new()).await.unwrap();
+    let first = claim_one(&store, at(25), ask("wh_a", 1)).await;
     assert_eq!(first.deliveries[0].0.id.as_str(), "evt-2");
     assert_eq!(first.next_due, Some(at(20)));
-    let second = store.claim(at(25), 100, Vec::new()).await.unwrap();
+    let second = claim_one(&store, at(25), ask("wh_a", 100)).await;
     assert_eq!(second.deliveries.len(), 1);
     assert_eq!(second.next_due, Some(at(30)));
 }
 
-async fn claims_leave_out_full_webhooks(fixture: impl Fixture) {
+async fn claims_are_of_the_webhooks_that_are_asked_for(fixture: impl Fixture) {
     let store = fixture.open();
     let mut new = event("evt-1", "1");
-    new.deliveries = vec![delivery("wh_a", Start::Due), delivery("wh_b", Start::Due)];
+    new.deliveries = ["wh_a", "wh_b", "wh_c"].map(|name| delivery(name, Start::Due)).into();
     store.accept(submission(vec![new])).await.unwrap();
-    let claimed = store.claim(at(0), 100, vec![webhook("wh_a")]).await.unwrap();
-    assert_eq!(claimed.deliveries.len(), 1);
-    assert_eq!(claimed.deliveries[0].1.webhook, webhook("wh_b"));
-    assert_eq!(claimed.next_due, None);
+    let asks = vec![ask("wh_c", 100), ask("wh_none", 100), ask("wh_b", 0)];
+    let claimed = store.claim(at(0), asks, usize::MAX).await.unwrap();
+    let [c, none, b] = &claimed[..] else { panic!("each ask has its answer: {claimed:?}") };
+    assert_eq!(c.deliveries.len(), 1);
+    assert_eq!(c.deliveries[0].1.webhook, webhook("wh_c"));
+    assert_eq!(c.next_due, None);
+    assert!(none.deliveries.is_empty() && none.next_due.is_none());
+    assert!(b.deliveries.is_empty());
+    assert_eq!(b.next_due, Some(at(0)));
+}
+
+async fn first_attempts_and_retries_do_not_starve_each_other(fixture: impl Fixture) {
+    let store = fixture.open();
+    for number in 0..20 {
+        store.accept(submission(vec![event(&format!("evt-{number}"), "1")])).await.unwrap();
+    }
+    for delivery in claim_one(&store, at(0), ask("wh_a", 10)).await.deliveries {
+        let next = Next::Retry { at: at(1), request: None };
+        let update = update(delivery.1.id, failed(0, FailureKind::Status), next);
+        store.record(update).await.unwrap();
+    }
+    let retries = |claimed: &Claimed| {
+        claimed.deliveries.iter().filter(|(_, delivery)| delivery.attempts == 1).count()
+    };
+    let both = claim_one(&store, at(5), ask("wh_a", 4)).await;
+    assert_eq!((both.deliveries.len(), retries(&both)), (4, 2));
+    for (first, expected) in [(Kind::Fresh, 0), (Kind::Retries, 1)] {
+        let one = claim_one(&store, at(5), Ask { first, ..ask("wh_a", 1) }).await;
+        assert_eq!((one.deliveries.len(), retries(&one)), (1, expected));
+    }
+    // One kind gets what the other leaves.
+    let rest = claim_one(&store, at(5), Ask { first: Kind::Retries, ..ask("wh_a", 13) }).await;
+    assert_eq!((rest.deliveries.len(), retries(&rest)), (13, 7));
+    assert_eq!(claim_one(&store, at(5), ask("wh_a", 13)).await.deliveries.len(), 1);
+}
+
+async fn a_claim_ends_where_its_bytes_do(fixture: impl Fixture) {
+    let store = fixture.open();
+    for id in ["evt-1", "evt-2", "evt-3"] {
+        let mut new = event(id, r#""0123456789""#);
+        new.deliveries = ["wh_a", "wh_b"].map(|name| delivery(name, Start::Due)).into();
+        store.accept(submission(vec![new])).await.unwrap();
+    }
+    let asks = || vec![ask("wh_a", 100), ask("wh_b", 100)];
+    let claimed = store.claim(at(0), asks(), 20).await.unwrap();
+    let counts: Vec<_> = claimed.iter().map(|claimed| claimed.deliveries.len()).collect();
+    assert_eq!(counts, [2, 0]);
+    assert!(claimed.iter().all(|claimed| claimed.next_due == Some(at(0))));
+    assert!(store.claim(at(0), asks(), 0).await.unwrap()[0].deliveries.is_empty());
+    assert_eq!(claim(&store, at(0)).await.len(), 4);
+}
+
+async fn webhooks_that_wait_are_known_with_their_first_due_time(fixture: impl Fixture) {
+    let store = fixture.open();
+    assert!(store.waiting().await.unwrap().is_empty());
+    let why = hold("p@1", 0);
+    let mut new = event("evt-1", "1");
+    new.deliveries = vec![
+        delivery("wh_due", Start::Due),
+        delivery("wh_due", Start::Due),
+        delivery("wh_hand", Start::InHand),
+        delivery("wh_held", Start::Held(why)),
+        delivery("wh_later", Start::InHand),
+    ];
+    let later = new.deliveries[4].id;
+    store.accept(submission(vec![new])).await.unwrap();
+    let next = Next::Retry { at: at(60), request: None };
+    store.record(update(later, failed(0, FailureKind::Status), next)).await.unwrap();
+    let mut waiting = store.waiting().await.unwrap();
+    waiting.sort_by(|a, b| a.webhook.cmp(&b.webhook));
+    let expected = [("wh_due", at(0)), ("wh_later", at(60))];
+    let expected = expected.map(|(name, next_due)| Waiting { webhook: webhook(name), next_due });
+    assert_eq!(waiting, expected);
 }
 
 async fn released_deliveries_can_be_claimed_again(fixture: impl Fixture) {
@@ -463,7 +561,7 @@ async fn finished_deliveries_are_never_claimed(fixture: impl Fixture) {
     drop(store);
 
     let store = fixture.open();
-    let claimed = store.claim(at(1_000_000), 100, Vec::new()).await.unwrap();
+    let claimed = claim_one(&store, at(1_000_000), ask("wh_a", 100)).await;
     assert!(claimed.deliveries.is_empty());
     assert_eq!(claimed.next_due, None);
     let dropped = read(&store, "evt-2").await.unwrap();
@@ -481,7 +579,7 @@ async fn held_deliveries_are_never_due_and_keep_their_reason(fixture: impl Fixtu
     drop(store);
 
     let store = fixture.open();
-    let none = store.claim(at(1_000_000), 100, Vec::new()).await.unwrap();
+    let none = claim_one(&store, at(1_000_000), ask("wh_a", 100)).await;
     assert!(none.deliveries.is_empty());
     assert_eq!(none.next_due, None);
     for (id, delivery) in [("evt-1", first), ("evt-2", second)] {

@@ -3,8 +3,10 @@
 mod accept;
 mod check;
 mod guard;
+mod claim;
 mod hold;
 mod kv;
+mod queue;
 mod read;
 mod retention;
 mod rows;
@@ -23,8 +25,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use self::check::check;
 use super::{
-    Accepted, Claimed, Config, Cursor, EventRecord, Found, Held, Operation, Removal, Removed,
-    Search, Size, Store, StoreError, Submission, Taken, Update, Which,
+    Accepted, Ask, Claimed, Config, Cursor, EventRecord, Found, Held, Operation, Recorded, Removal,
+    Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken, Update, Waiting, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -46,8 +48,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0002_keys_of_plugins.sql"),
     include_str!("../../migrations/sqlite/0003_held_deliveries.sql"),
     include_str!("../../migrations/sqlite/0004_details_of_attempts.sql"),
-    include_str!("../../migrations/sqlite/0008_destinations_of_events.sql"),
+    include_str!("../../migrations/sqlite/0005_due_by_webhook.sql"),
+    include_str!("../../migrations/sqlite/0006_order.sql"),
     include_str!("../../migrations/sqlite/0007_retention.sql"),
+    include_str!("../../migrations/sqlite/0008_destinations_of_events.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -147,13 +151,17 @@ impl Store for SqliteStore {
     fn claim(
         &self,
         now: Timestamp,
-        limit: usize,
-        except: Vec<WebhookId>,
-    ) -> Operation<'_, Claimed> {
-        self.writer.ask(move |reply| Command::Claim { now, limit, except, reply })
+        asks: Vec<Ask>,
+        max_bytes: usize,
+    ) -> Operation<'_, Vec<Claimed>> {
+        self.writer.ask(move |reply| Command::Claim { now, asks, max_bytes, reply })
     }
 
-    fn record(&self, update: Update) -> Operation<'_, ()> {
+    fn waiting(&self) -> Operation<'_, Vec<Waiting>> {
+        Box::pin(self.read(claim::waiting))
+    }
+
+    fn record(&self, update: Update) -> Operation<'_, Recorded> {
         self.writer.ask(|reply| Command::Record(update, reply))
     }
 
@@ -171,6 +179,18 @@ impl Store for SqliteStore {
 
     fn owed(&self, began: oneshot::Sender<()>) -> Operation<'_, Vec<(WebhookId, u64)>> {
         Box::pin(self.read(|connection| read::owed(connection, began)))
+    }
+
+    fn blocked(&self) -> Operation<'_, Vec<WebhookId>> {
+        Box::pin(self.read(queue::blocked))
+    }
+
+    fn unblock(&self, webhook: WebhookId) -> Operation<'_, usize> {
+        self.writer.ask(|reply| Command::Unblock(webhook, reply))
+    }
+
+    fn skip(&self, tenant: Arc<str>, event: EventId) -> Operation<'_, Option<Vec<Skipped>>> {
+        self.writer.ask(|reply| Command::Skip(tenant, event, reply))
     }
 
     fn release(&self, deliveries: Vec<DeliveryId>) -> Operation<'_, ()> {

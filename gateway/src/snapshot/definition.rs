@@ -22,6 +22,8 @@ pub struct TenantDefinition {
     pub keys: Vec<KeyHash>,
     /// Plugins that run before those of each webhook.
     pub plugins: Vec<PluginUse>,
+    /// How often deliveries may begin for all of its webhooks together.
+    pub rate_limit: Option<RateLimit>,
     /// Secrets that plugins may be granted, by name.
     pub secrets: Secrets,
     /// How long what is finished is kept.
@@ -92,8 +94,14 @@ pub struct WebhookDefinition {
     pub retry: Schedule,
     /// What becomes of a delivery whose plugins fail.
     pub on_plugin_failure: OnPluginFailure,
+    /// In which order deliveries are made.
+    pub ordering: Ordering,
+    /// What becomes of those that follow a dead one in that order.
+    pub on_dead: OnDead,
     /// How many requests may be under way at once.
     pub concurrency: usize,
+    /// How often a delivery may begin.
+    pub rate_limit: Option<RateLimit>,
     /// An inactive webhook gets no new events.
     pub active: bool,
     /// Labels that plugins can read.
@@ -117,7 +125,10 @@ impl fmt::Debug for WebhookDefinition {
             .field("timeout", &self.timeout)
             .field("retry", &self.retry)
             .field("on_plugin_failure", &self.on_plugin_failure)
+            .field("ordering", &self.ordering)
+            .field("on_dead", &self.on_dead)
             .field("concurrency", &self.concurrency)
+            .field("rate_limit", &self.rate_limit)
             .field("active", &self.active)
             .field("metadata", &self.metadata)
             .finish()
@@ -178,6 +189,35 @@ pub enum OnPluginFailure {
     Drop,
     /// It is dead at once.
     Dead,
+}
+
+/// In which order a webhook's deliveries are made. What has to keep an order is delivered one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordering {
+    /// None: each as soon as it can be.
+    None,
+    /// All in the order in which their events were accepted.
+    Fifo,
+    /// The same for those whose events share an ordering key; the others in none.
+    Key,
+}
+
+/// What becomes of those that follow a dead delivery in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDead {
+    /// They follow.
+    Skip,
+    /// They wait until the dead one is skipped.
+    Block,
+}
+
+/// How often something may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Times a second in the long run; at least 1.
+    pub per_second: u32,
+    /// Times at once, after a pause; at least 1.
+    pub burst: u32,
 }
 
 /// The hash of an API key; the key itself is never kept.

@@ -24,6 +24,7 @@ fn its_settings_are_the_defaults() {
     assert_eq!(webhook.timeout, default.timeout);
     assert_eq!(webhook.retry, default.retry);
     assert_eq!(webhook.on_plugin_failure, default.on_plugin_failure);
+    assert_eq!((webhook.ordering, webhook.on_dead), (default.ordering, default.on_dead));
     assert_eq!(webhook.concurrency, default.concurrency);
     assert_eq!(webhook.active, default.active);
 

@@ -91,6 +91,10 @@ const SETTINGS: &[(&str, &str)] = &[
         "delivery.allow_hosts = ['a:80']",
         "delivery.allow_hosts[0]: is \"a:80\", not the name of a host; write it without scheme and port",
     ),
+    (
+        "delivery.breaker.failures = 0",
+        "delivery.breaker.failures: is 0; it must be from 1 to 1000000",
+    ),
     ("delivery.concurrency = 0", "delivery.concurrency: is 0; it must be from 1 to 1000000"),
     ("delivery.concurrency = 1.0", "delivery.concurrency: is a float; an integer is needed"),
     (
@@ -204,6 +208,16 @@ const OF_A_WEBHOOK: &[(&str, &str)] = &[
         "on_plugin_failure = 'ignore'",
         "on_plugin_failure: is \"ignore\"; possible are `retry`, `drop`, `dead`",
     ),
+    ("ordering = 'lifo'", "ordering: is \"lifo\"; possible are `none`, `fifo`, `key`"),
+    (
+        "rate_limit = { burst = 3 }",
+        "rate_limit.per_second: is missing; write it as in `per_second = 10`",
+    ),
+    (
+        "rate_limit = { per_second = 0 }",
+        "rate_limit.per_second: is 0; it must be from 1 to 1000000",
+    ),
+    ("on_dead = 'wait'", "on_dead: is \"wait\"; possible are `skip`, `block`"),
     ("retry = '5s'", "retry: is a string; a list of durations such as \"5s\" is needed"),
     ("metadata = { a = 1 }", "metadata.a: is an integer; a string is needed"),
     (

@@ -194,26 +194,27 @@ impl<F: Fixture> Model<F> {
         self.store().accept(submission(vec![new])).await.unwrap();
     }
 
-    /// Gives out what is due longest, as many as there are up to the limit.
+    /// Gives out what is due of each webhook but one, as many as there are up to the limit.
     async fn claim(&mut self, now: i64, limit: usize, except: Option<usize>) {
-        let left_out = except.map(|index| webhook(WEBHOOKS[index])).into_iter().collect();
-        let claimed = self.store().claim(at(now), limit, left_out).await.unwrap();
-        let due: Vec<_> = self
-            .all(Place::Due)
-            .into_iter()
-            .filter(|row| self.rows[*row].due <= now && Some(self.rows[*row].webhook) != except)
-            .collect();
-        assert_eq!(claimed.deliveries.len(), due.len().min(limit));
-        for (_, delivery) in &claimed.deliveries {
-            let row = self.rows.iter_mut().find(|row| row.id == delivery.id).unwrap();
-            assert_eq!((row.place, delivery.attempts), (Place::Due, row.counted), "{row:?}");
-            assert_eq!(delivery.request.is_some(), row.has_request, "{row:?}");
-            row.place = Place::InHand;
+        let asked: Vec<_> = (0..WEBHOOKS.len()).filter(|index| Some(*index) != except).collect();
+        let ask =
+            |index: &usize| Ask { webhook: webhook(WEBHOOKS[*index]), limit, first: Kind::Fresh };
+        let asks = asked.iter().map(ask).collect();
+        let claimed = self.store().claim(at(now), asks, usize::MAX).await.unwrap();
+        assert_eq!(claimed.len(), asked.len());
+        for (index, claimed) in asked.into_iter().zip(claimed) {
+            let is_due =
+                |row: &&Row| row.webhook == index && row.place == Place::Due && row.due <= now;
+            let due = self.rows.iter().filter(is_due).count();
+            assert_eq!(claimed.deliveries.len(), due.min(limit));
+            for (_, delivery) in &claimed.deliveries {
+                let row = self.rows.iter_mut().find(|row| row.id == delivery.id).unwrap();
+                assert_eq!((row.place, delivery.attempts), (Place::Due, row.counted), "{row:?}");
+                assert_eq!((row.webhook, row.due <= now), (index, true), "{row:?}");
+                assert_eq!(delivery.request.is_some(), row.has_request, "{row:?}");
+                row.place = Place::InHand;
+            }
         }
-        let (taken, left): (Vec<_>, Vec<_>) =
-            due.iter().map(|row| &self.rows[*row]).partition(|row| row.place == Place::InHand);
-        let latest = taken.iter().map(|row| row.due).max();
-        assert!(left.iter().all(|row| Some(row.due) >= latest), "{taken:?} before {left:?}");
     }
 
     async fn record(&mut self, pick: usize, end: End) {

@@ -148,13 +148,14 @@ pub(super) async fn a_clock_that_is_set_loses_and_repeats_nothing(fixture: impl 
     let store = fixture.open();
     let new: Vec<_> = (0..5).map(|n| event(&format!("evt_{n}"), "1")).collect();
     store.accept(submission(new)).await.unwrap();
+    let ask = |limit| Ask { webhook: webhook("wh_a"), limit, first: Kind::Fresh };
     // A year back: nothing is due, and the store says when it will be.
     let year = SignedDuration::from_hours(365 * 24);
-    let claimed = store.claim(at(0) - year, 10, Vec::new()).await.unwrap();
+    let claimed = claim_one(&store, at(0) - year, ask(10)).await;
     assert!(claimed.deliveries.is_empty());
     assert_eq!(claimed.next_due, Some(at(0)));
     // A year ahead: no more at once than asked for, each of them once.
-    let claimed = store.claim(at(0) + year, 2, Vec::new()).await.unwrap();
+    let claimed = claim_one(&store, at(0) + year, ask(2)).await;
     assert_eq!(claimed.deliveries.len(), 2);
     let next = Next::Retry { at: at(0) + year + SignedDuration::from_secs(5), request: None };
     let first = claimed.deliveries[0].1.id;

@@ -149,5 +149,5 @@ fn insert_event(connection: &Connection, new: &NewEvent) -> rusqlite::Result<()>
     let due_at = rows::micros(event.accepted_at);
     new.deliveries
         .iter()
-        .try_for_each(|delivery| insert_delivery(connection, seq, delivery, 1, due_at, None))
+        .try_for_each(|delivery| insert_delivery(connection, seq, delivery, 1, due_at, None, None))
 }

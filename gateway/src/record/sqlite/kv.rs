@@ -35,7 +35,9 @@ impl Journals {
         update: &Update,
     ) -> rusqlite::Result<()> {
         let has_outcome = match &update.next {
-            Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Split { .. } => true,
+            Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Blocks | Next::Split { .. } => {
+                true
+            }
             Next::Retry { request, .. } => request.is_some(),
             // Only what has no request yet is held.
             Next::Held(_) => false,

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::oneshot;
 
 use super::super::{DeliveryRecord, EventRecord};
-use super::{hold, rows};
+use super::{hold, queue, rows};
 use crate::delivery::{Attempt, DeliveryId, WebhookId};
 use crate::event::EventId;
 
@@ -25,16 +25,23 @@ pub(super) fn event(
     let mut deliveries = snapshot
         .prepare_cached(
             "SELECT id, deliveries.webhook, part, state, reason, due_at, coalesce(plugins, ''),
-                 cause, setup, failure, message, since
+                 cause, setup, failure, message, since, queue, head, blocked,
+                 (SELECT events.id FROM deliveries AS heads JOIN events ON seq = heads.event
+                  WHERE heads.id = head)
              FROM deliveries LEFT JOIN chains ON chains.seq = deliveries.chain
                  LEFT JOIN holds ON state = 'held' AND holds.webhook = deliveries.webhook
+                 LEFT JOIN queues ON state = 'pending' AND due_at IS NULL
+                     AND queues.webhook = deliveries.webhook AND key = queue
              WHERE event = ?1 ORDER BY deliveries.webhook, part",
         )?
         .query_map([seq], |row| {
             // One reason stands for all that a webhook has held.
-            let reason = match row.get_ref(7)?.as_str_or_null()? {
-                Some(_) => Some(hold::of_row(row, 7)?.to_string()),
-                None => row.get(4)?,
+            let held = row.get_ref(7)?.as_str_or_null()?.is_some();
+            let queued = row.get_ref(13)?.as_blob_or_null()?.is_some();
+            let reason = match (held, queued) {
+                (true, _) => Some(hold::of_row(row, 7)?.to_string()),
+                (_, true) => Some(queue::reason(row, 12)?),
+                _ => row.get(4)?,
             };
             Ok(DeliveryRecord {
                 id: DeliveryId::from_bytes(row.get(0)?),
@@ -72,17 +79,24 @@ pub(super) fn owed(
 ) -> rusqlite::Result<Vec<(WebhookId, u64)>> {
     let snapshot = connection.unchecked_transaction()?;
     // The first read fixes it.
-    let mut held: Vec<_> =
+    let held: Vec<_> =
         hold::all(&snapshot)?.into_iter().map(|held| (held.webhook, held.deliveries)).collect();
     // Nobody may be waiting.
     began.send(()).ok();
-    let mut due = snapshot
-        .prepare(
-            "SELECT webhook, count(*) FROM deliveries INDEXED BY deliveries_due
-             WHERE due_at IS NOT NULL GROUP BY webhook",
-        )?
-        .query_map([], |row| Ok((WebhookId(row.get(0)?), row.get::<_, i64>(1)?.unsigned_abs())))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    due.append(&mut held);
-    Ok(due)
+    let mut owed = held;
+    for (index, condition) in [
+        ("deliveries_waiting", "due_at IS NOT NULL AND claimed = 0"),
+        ("deliveries_in_hand", "due_at IS NOT NULL AND claimed = 1"),
+        ("deliveries_queued", "queue IS NOT NULL AND due_at IS NULL AND state = 'pending'"),
+    ] {
+        let count = format!(
+            "SELECT webhook, count(*) FROM deliveries INDEXED BY {index} WHERE {condition} GROUP BY webhook"
+        );
+        let mut statement = snapshot.prepare(&count)?;
+        let rows = statement.query_map([], |row| {
+            Ok((WebhookId(row.get(0)?), row.get::<_, i64>(1)?.unsigned_abs()))
+        })?;
+        owed.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
+    Ok(owed)
 }

@@ -13,6 +13,10 @@ use super::rows;
 /// Nothing more comes of these. Whatever else there is counts as owed.
 const FINISHED: &str = "('delivered', 'dropped', 'dead', 'cancelled')";
 
+/// What is owed, and the dead heads of queues: what follows one waits for it.
+const OWED: &str = "(state NOT IN ('delivered', 'dropped', 'dead', 'cancelled') OR queue IS NOT NULL AND EXISTS (
+    SELECT 1 FROM queues WHERE queues.webhook = deliveries.webhook AND key = queue AND head = deliveries.id))";
+
 /// The data of an event is gone.
 const NO_DATA: i64 = 1;
 
@@ -81,7 +85,7 @@ pub(super) fn search(
 fn select(index: &str) -> String {
     format!(
         "SELECT seq, accepted_at, removed, octet_length(data),
-             EXISTS (SELECT 1 FROM deliveries WHERE event = seq AND state NOT IN {FINISHED}),
+             EXISTS (SELECT 1 FROM deliveries WHERE event = seq AND {OWED}),
              (SELECT max(started_at) FROM deliveries JOIN attempts ON delivery = deliveries.id
               WHERE event = seq)
          FROM events {index}"
@@ -235,17 +239,15 @@ pub(super) fn remove(
 }
 
 fn is_owed(connection: &Connection, event: i64) -> rusqlite::Result<bool> {
-    let query = format!(
-        "SELECT EXISTS (SELECT 1 FROM deliveries WHERE event = ?1 AND state NOT IN {FINISHED})"
-    );
+    let query = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE event = ?1 AND {OWED})");
     connection.prepare_cached(&query)?.query_row([event], |row| row.get(0))
 }
 
-/// Makes dead what is owed of an event, but for what is in hand.
+/// Makes dead what is owed of an event, but for what is in hand, and what keeps an order: others wait for that.
 fn give_up(connection: &Connection, event: i64) -> rusqlite::Result<u64> {
     let query = format!(
         "SELECT id, webhook, state = 'held' FROM deliveries
-         WHERE event = ?1 AND claimed = 0 AND state NOT IN {FINISHED}"
+         WHERE event = ?1 AND claimed = 0 AND queue IS NULL AND state NOT IN {FINISHED}"
     );
     let owed: Vec<([u8; 16], String, bool)> = connection
         .prepare_cached(&query)?

@@ -84,7 +84,9 @@ pub(super) fn delivery(
 ) -> rusqlite::Result<(i64, Delivery)> {
     let request = request(connection, id)?;
     connection
-        .prepare_cached("SELECT event, webhook, part, attempts FROM deliveries WHERE id = ?1")?
+        .prepare_cached(
+            "SELECT event, webhook, part, attempts, queue FROM deliveries WHERE id = ?1",
+        )?
         .query_row([id], |row| {
             let delivery = Delivery {
                 id: DeliveryId::from_bytes(*id),
@@ -92,6 +94,7 @@ pub(super) fn delivery(
                 part: row.get(2)?,
                 attempts: row.get(3)?,
                 request: request.map(Arc::new),
+                queue: row.get(4)?,
             };
             Ok((row.get(0)?, delivery))
         })

@@ -1,15 +1,12 @@
-//! What the writer does to deliveries inside a transaction: claim, record, release.
+//! What the writer does to deliveries inside a transaction: record, release, recover.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use jiff::Timestamp;
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, params};
 
-use super::super::{Claimed, NewDelivery, Next, Start, Update};
-use super::{hold, rows};
+use super::super::{NewDelivery, Next, Recorded, Start, Update};
+use super::{hold, queue, rows};
 use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
-use crate::event::Event;
 use crate::failpoint::{self, Point};
 
 /// Makes due again what an earlier process had in hand, or holds it again.
@@ -18,53 +15,6 @@ pub(super) fn recover(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .execute("UPDATE deliveries SET claimed = 0 WHERE claimed = 1 AND due_at IS NOT NULL", [])
         .map(drop)
-}
-
-pub(super) fn claim(
-    connection: &Connection,
-    now: Timestamp,
-    limit: usize,
-    except: &[WebhookId],
-) -> rusqlite::Result<Claimed> {
-    let marks = vec!["?"; except.len()].join(", ");
-    let due = format!(
-        "SELECT id FROM deliveries
-         WHERE claimed = 0 AND due_at IS NOT NULL AND due_at <= ? AND webhook NOT IN ({marks})
-         ORDER BY due_at LIMIT ?"
-    );
-    let webhooks = except.iter().map(|webhook| rusqlite::types::Value::from(webhook.0.to_string()));
-    let parameters = std::iter::once(rows::micros(now).into())
-        .chain(webhooks.clone())
-        .chain([i64::try_from(limit).unwrap_or(i64::MAX).into()]);
-    let ids = connection
-        .prepare_cached(&due)?
-        .query_map(params_from_iter(parameters), |row| row.get::<_, [u8; 16]>(0))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-
-    let mut events: HashMap<i64, Arc<Event>> = HashMap::new();
-    let mut deliveries = Vec::with_capacity(ids.len());
-    for id in ids {
-        connection
-            .prepare_cached("UPDATE deliveries SET claimed = 1 WHERE id = ?1")?
-            .execute([id])?;
-        let (event, delivery) = rows::delivery(connection, &id)?;
-        let event = match events.get(&event) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let read = Arc::new(rows::event(connection, event)?);
-                Arc::clone(events.entry(event).or_insert(read))
-            }
-        };
-        deliveries.push((event, delivery));
-    }
-    let next = format!(
-        "SELECT min(due_at) FROM deliveries
-         WHERE claimed = 0 AND due_at IS NOT NULL AND webhook NOT IN ({marks})"
-    );
-    let next_due: Option<i64> = connection
-        .prepare_cached(&next)?
-        .query_row(params_from_iter(webhooks), |row| row.get(0))?;
-    Ok(Claimed { deliveries, next_due: next_due.map(rows::timestamp) })
 }
 
 pub(super) fn release(connection: &Connection, deliveries: &[DeliveryId]) -> rusqlite::Result<()> {
@@ -115,21 +65,87 @@ pub(super) fn record(
     connection: &Connection,
     chains: &mut Chains,
     update: &Update,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Recorded> {
     if is_recorded(connection, update)? {
-        return Ok(());
+        // Whatever followed is in hand already.
+        return Ok(Recorded::default());
     }
     let chain = chains.seq(connection, &update.chain)?;
-    let counted = update.attempt.is_some() && !matches!(update.next, Next::Held(_));
+    let id = update.delivery;
     let set = |state: State, due_at: Option<i64>, claimed: bool, reason: Option<&str>| {
-        connection
-            .prepare_cached(
-                "UPDATE deliveries
-                 SET state = ?2, due_at = ?3, claimed = ?4, reason = ?5, attempts = attempts + ?6,
-                     chain = coalesce(?7, chain)
-                 WHERE id = ?1",
-            )?
-            .execute(params![
+        set(connection, update, chain, state, due_at, claimed, reason)
+    };
+    let mut follower = None;
+    match &update.next {
+        Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Blocks => {
+            let (state, reason) = match &update.next {
+                Next::Delivered => (State::Delivered, None),
+                Next::Dropped(reason) => (State::Dropped, Some(&**reason)),
+                _ => (State::Dead, None),
+            };
+            let (webhook, queue) = set(state, None, false, reason)?;
+            follower = match (queue, &update.next) {
+                (None, _) => None,
+                (Some((key, _)), Next::Blocks) => {
+                    queue::block(connection, &webhook, &key, id)?;
+                    None
+                }
+                (Some((key, _)), _) => queue::hand_over(connection, &webhook, &key, id)?,
+            };
+            forget_request(connection, update)?;
+        }
+        Next::Retry { at, request } => {
+            set(State::Retrying, Some(rows::micros(*at)), false, None)?;
+            if let Some(request) = request {
+                insert_request(connection, id, request)?;
+            }
+        }
+        Next::Held(why) => {
+            let (webhook, _) = set(State::Held, None, false, None)?;
+            hold::add(connection, &webhook, why, update.attempt.is_some())?;
+        }
+        Next::Split { first, others } => {
+            let (event, due_at) = connection
+                .prepare_cached("SELECT event, due_at FROM deliveries WHERE id = ?1")?
+                .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let (_, queue) = set(State::Pending, Some(due_at), true, None)?;
+            insert_request(connection, id, first)?;
+            let place = queue.map(|(_, place)| place);
+            for ((delivery, request), part) in others.iter().zip(2..) {
+                insert_delivery(connection, event, delivery, part, due_at, chain, place)?;
+                insert_request(connection, delivery.id, request)?;
+            }
+            failpoint::hit(Point::PartsWritten);
+        }
+    }
+    if let Some(attempt) = &update.attempt {
+        insert_attempt(connection, id, attempt)?;
+    }
+    Ok(Recorded { follower })
+}
+
+/// The key of a delivery's queue, and its place there.
+type InQueue = Option<(String, i64)>;
+
+fn set(
+    connection: &Connection,
+    update: &Update,
+    chain: Option<i64>,
+    state: State,
+    due_at: Option<i64>,
+    claimed: bool,
+    reason: Option<&str>,
+) -> rusqlite::Result<(WebhookId, InQueue)> {
+    let counted = update.attempt.is_some() && !matches!(update.next, Next::Held(_));
+    connection
+        .prepare_cached(
+            "UPDATE deliveries
+             SET state = ?2, due_at = ?3, claimed = ?4, reason = ?5, attempts = attempts + ?6,
+                 chain = coalesce(?7, chain)
+             WHERE id = ?1 RETURNING webhook, queue, place",
+        )?
+        .query_row(
+            params![
                 update.delivery.as_bytes(),
                 state.as_str(),
                 due_at,
@@ -137,46 +153,13 @@ pub(super) fn record(
                 reason,
                 counted,
                 chain
-            ])
-            .map(drop)
-    };
-    match &update.next {
-        Next::Delivered => set(State::Delivered, None, false, None)?,
-        Next::Dropped(reason) => set(State::Dropped, None, false, Some(reason))?,
-        Next::Dead => set(State::Dead, None, false, None)?,
-        Next::Retry { at, request } => {
-            set(State::Retrying, Some(rows::micros(*at)), false, None)?;
-            if let Some(request) = request {
-                insert_request(connection, update.delivery, request)?;
-            }
-        }
-        Next::Held(why) => {
-            set(State::Held, None, false, None)?;
-            let webhook = connection
-                .prepare_cached("SELECT webhook FROM deliveries WHERE id = ?1")?
-                .query_row([update.delivery.as_bytes()], |row| Ok(WebhookId(row.get(0)?)))?;
-            hold::add(connection, &webhook, why, update.attempt.is_some())?;
-        }
-        Next::Split { first, others } => {
-            let (event, due_at) = connection
-                .prepare_cached("SELECT event, due_at FROM deliveries WHERE id = ?1")?
-                .query_row([update.delivery.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            set(State::Pending, Some(due_at), true, None)?;
-            insert_request(connection, update.delivery, first)?;
-            for ((delivery, request), part) in others.iter().zip(2..) {
-                insert_delivery(connection, event, delivery, part, due_at, chain)?;
-                insert_request(connection, delivery.id, request)?;
-            }
-            failpoint::hit(Point::PartsWritten);
-        }
-    }
-    if !matches!(update.next, Next::Retry { .. } | Next::Held(_) | Next::Split { .. }) {
-        forget_request(connection, update)?;
-    }
-    update
-        .attempt
-        .as_ref()
-        .map_or(Ok(()), |attempt| insert_attempt(connection, update.delivery, attempt))
+            ],
+            |row| {
+                let queue: Option<String> = row.get(1)?;
+                let place: Option<i64> = row.get(2)?;
+                Ok((WebhookId(row.get(0)?), queue.zip(place)))
+            },
+        )
 }
 
 /// Whether this update was recorded before, where recording it twice would count or add something twice.
@@ -260,7 +243,7 @@ fn insert_attempt(
         .map(drop)
 }
 
-/// A new delivery of an event's row.
+/// A new delivery of an event's row. `place` is where it stands in a queue; by its event when none is said.
 pub(super) fn insert_delivery(
     connection: &Connection,
     event: i64,
@@ -268,18 +251,26 @@ pub(super) fn insert_delivery(
     part: u32,
     due_at: i64,
     chain: Option<i64>,
+    place: Option<i64>,
 ) -> rusqlite::Result<()> {
+    let mut queue = None;
     let (state, due_at) = match &delivery.start {
         Start::InHand | Start::Due => (State::Pending, Some(due_at)),
         Start::Held(why) => {
             hold::add(connection, &delivery.webhook, why, false)?;
             (State::Held, None)
         }
+        Start::Queued(key) => {
+            queue = Some(key);
+            let is_head = queue::join(connection, &delivery.webhook, key, delivery.id)?;
+            (State::Pending, is_head.then_some(due_at))
+        }
     };
     connection
         .prepare_cached(
-            "INSERT INTO deliveries (id, event, webhook, part, state, attempts, due_at, claimed, chain)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8)",
+            "INSERT INTO deliveries
+                 (id, event, webhook, part, state, attempts, due_at, claimed, chain, queue, place)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             delivery.id.as_bytes(),
@@ -290,6 +281,8 @@ pub(super) fn insert_delivery(
             due_at,
             matches!(delivery.start, Start::InHand),
             chain,
+            queue,
+            queue.map(|_| place.unwrap_or(2 * event)),
         ])
         .map(drop)
 }

@@ -13,16 +13,17 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{
-    Accepted, Claimed, Fault, Operation, Removal, Removed, StoreError, Submission, Taken, Update,
-    Which,
+    Accepted, Ask, Claimed, Fault, Operation, Recorded, Removal, Removed, Skipped, StoreError,
+    Submission, Taken, Update, Which,
 };
 use super::guard::{Gauge, Guard, Ticket};
 use super::kv::{self, Journals};
 use super::retention::{self, Usage};
 use super::wal::Log;
 use super::write::{self, Chains};
-use super::{accept, hold};
+use super::{accept, claim, hold, queue};
 use crate::delivery::{DeliveryId, WebhookId};
+use crate::event::EventId;
 use crate::failpoint::{self, Point};
 use crate::kv::{Outcome as KeyOutcome, Request as KeyRequest};
 
@@ -38,9 +39,9 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// Something to write.
 pub(super) enum Command {
     Accept(Submission, Ticket, Reply<Accepted>),
-    Record(Update, Reply<()>),
+    Record(Update, Reply<Recorded>),
     Release(Vec<DeliveryId>, Reply<()>),
-    Claim { now: Timestamp, limit: usize, except: Vec<WebhookId>, reply: Reply<Claimed> },
+    Claim { now: Timestamp, asks: Vec<Ask>, max_bytes: usize, reply: Reply<Vec<Claimed>> },
     Kv(KeyRequest, Reply<KeyOutcome>),
     SweepKeys { now: Timestamp, limit: usize, reply: Reply<usize> },
     TakeHeld(WebhookId, Which, Reply<Taken>),
@@ -48,6 +49,8 @@ pub(super) enum Command {
     Remove(Vec<Removal>, Reply<Removed>),
     ForgetKeys { before: Timestamp, limit: usize, reply: Reply<usize> },
     Shrink(u64, Reply<u64>),
+    Unblock(WebhookId, Reply<usize>),
+    Skip(Arc<str>, EventId, Reply<Option<Vec<Skipped>>>),
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -205,9 +208,11 @@ fn answer(group: &mut Vec<Command>, committed: Result<Vec<Outcome>, StoreError>,
 /// What a command found, to be told once it is durable.
 enum Outcome {
     Accepted(Accepted),
-    Claimed(Claimed),
+    Claimed(Vec<Claimed>),
     Kv(KeyOutcome),
-    Swept(usize),
+    Counted(usize),
+    Recorded(Recorded),
+    Skipped(Option<Vec<Skipped>>),
     Taken(Taken),
     Removed(Removed),
     Shrunk(u64),
@@ -253,21 +258,22 @@ impl Command {
                 Ok(Outcome::Accepted(accepted))
             }
             Self::Record(update, _) => {
-                write::record(connection, &mut known.chains, update)?;
+                let recorded = write::record(connection, &mut known.chains, update)?;
                 failpoint::hit(Point::OutcomeWritten);
-                known.journals.settle(connection, update).map(|()| Outcome::Done)
+                known.journals.settle(connection, update)?;
+                Ok(Outcome::Recorded(recorded))
             }
             Self::Release(deliveries, _) => {
                 write::release(connection, deliveries).map(|()| Outcome::Done)
             }
-            Self::Claim { now, limit, except, .. } => {
-                write::claim(connection, *now, *limit, except).map(Outcome::Claimed)
+            Self::Claim { now, asks, max_bytes, .. } => {
+                claim::claim(connection, *now, asks, *max_bytes).map(Outcome::Claimed)
             }
             Self::Kv(request, _) => {
                 kv::change(connection, &mut known.journals, request).map(Outcome::Kv)
             }
             Self::SweepKeys { now, limit, .. } => {
-                kv::sweep(connection, *now, *limit).map(Outcome::Swept)
+                kv::sweep(connection, *now, *limit).map(Outcome::Counted)
             }
             Self::TakeHeld(webhook, which, _) => {
                 hold::take(connection, webhook, *which).map(Outcome::Taken)
@@ -279,9 +285,13 @@ impl Command {
                 Ok(Outcome::Removed(removed))
             }
             Self::ForgetKeys { before, limit, .. } => {
-                retention::forget_keys(connection, *before, *limit).map(Outcome::Swept)
+                retention::forget_keys(connection, *before, *limit).map(Outcome::Counted)
             }
             Self::Shrink(bytes, _) => retention::shrink(connection, *bytes).map(Outcome::Shrunk),
+            Self::Unblock(webhook, _) => queue::unblock(connection, webhook).map(Outcome::Counted),
+            Self::Skip(tenant, event, _) => {
+                queue::skip(connection, tenant, event).map(Outcome::Skipped)
+            }
         }
     }
 
@@ -296,19 +306,24 @@ impl Command {
                 drop(reply.send(Ok(claimed)));
             }
             (Self::Kv(_, reply), Outcome::Kv(outcome)) => drop(reply.send(Ok(outcome))),
-            (
-                Self::SweepKeys { reply, .. } | Self::ForgetKeys { reply, .. },
-                Outcome::Swept(count),
-            ) => drop(reply.send(Ok(count))),
             (Self::Remove(_, reply), Outcome::Removed(removed)) => drop(reply.send(Ok(removed))),
             (Self::Shrink(_, reply), Outcome::Shrunk(bytes)) => drop(reply.send(Ok(bytes))),
+            (
+                Self::SweepKeys { reply, .. }
+                | Self::ForgetKeys { reply, .. }
+                | Self::Unblock(_, reply),
+                Outcome::Counted(count),
+            ) => drop(reply.send(Ok(count))),
+            (Self::Record(_, reply), Outcome::Recorded(recorded)) => {
+                drop(reply.send(Ok(recorded)));
+            }
+            (Self::Skip(.., reply), Outcome::Skipped(skipped)) => {
+                drop(reply.send(Ok(skipped)));
+            }
             (Self::TakeHeld(.., reply), Outcome::Taken(taken)) => {
                 drop(reply.send(Ok(taken)));
             }
-            (
-                Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply),
-                Outcome::Done,
-            ) => {
+            (Self::Release(_, reply) | Self::Lift(_, reply), Outcome::Done) => {
                 drop(reply.send(Ok(())));
             }
             (command, _) => {
@@ -322,15 +337,15 @@ impl Command {
             Self::Accept(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Kv(_, reply) => drop(reply.send(Err(error.clone()))),
-            Self::SweepKeys { reply, .. } | Self::ForgetKeys { reply, .. } => {
-                drop(reply.send(Err(error.clone())));
-            }
+            Self::SweepKeys { reply, .. }
+            | Self::ForgetKeys { reply, .. }
+            | Self::Unblock(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Remove(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Shrink(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::Record(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::Skip(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
-            Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply) => {
-                drop(reply.send(Err(error.clone())))
-            }
+            Self::Release(_, reply) | Self::Lift(_, reply) => drop(reply.send(Err(error.clone()))),
         }
     }
 }
