@@ -4,6 +4,7 @@
 //! of a change.
 
 mod configs;
+mod current;
 mod definition;
 mod link;
 mod plugins;
@@ -14,9 +15,6 @@ mod version;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use tokio::sync::watch;
-
 use crate::delivery::{Failure, FailureKind, WebhookId};
 use crate::digest::Digest;
 use crate::event::{Event, EventId, EventType};
@@ -25,6 +23,7 @@ use crate::transform::{Failed, Secrets, Step};
 use configs::{Checked, Use};
 
 pub use self::configs::Misconfigured;
+pub use self::current::Current;
 pub use self::definition::{
     BodyForm, KeyHash, OnDead, OnPluginFailure, Ordering, PluginUse, RateLimit, Retention,
     TenantDefinition, WebhookDefinition,
@@ -368,39 +367,4 @@ fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
     webhooks.extend(ad_hoc.clone());
     let (retention, max_backlog) = (definition.retention, definition.max_backlog);
     Tenant { name, index, webhooks, ad_hoc, retention, max_backlog }
-}
-
-/// The current snapshot. Cheap to clone; all clones see the same one.
-#[derive(Debug, Clone)]
-pub struct Current {
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    /// How often it was replaced.
-    replaced: watch::Sender<u64>,
-}
-
-impl Current {
-    /// Begins with this snapshot.
-    #[must_use]
-    pub fn new(snapshot: Snapshot) -> Self {
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        Self { snapshot, replaced: watch::Sender::new(0) }
-    }
-
-    /// The snapshot as of now.
-    #[must_use]
-    pub fn load(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
-    }
-
-    /// Replaces it. What is under way keeps the one that it has.
-    pub fn store(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
-        self.replaced.send_modify(|times| *times += 1);
-    }
-
-    /// Counts how often it was replaced. Whoever sees a count sees a snapshot at least that new.
-    #[must_use]
-    pub fn replacements(&self) -> watch::Receiver<u64> {
-        self.replaced.subscribe()
-    }
 }

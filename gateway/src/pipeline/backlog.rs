@@ -145,7 +145,7 @@ impl Drop for Reserved {
 
 /// Whether nothing is owed of a delivery after this.
 pub(super) fn is_end(next: &Next) -> bool {
-    matches!(next, Next::Delivered | Next::Dropped(_) | Next::Dead)
+    matches!(next, Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Blocks)
 }
 
 /// Why events are not accepted.

@@ -180,6 +180,12 @@ impl Ready {
     /// Queues a job in its webhook's lane.
     pub(super) fn push(&self, job: Job) {
         let mut lanes = self.lanes();
+        if lanes.closed {
+            // Nothing starts any more. It stays in hand, where the next start finds it; a lane would keep it, and
+            // itself, for ever.
+            drop(lanes);
+            return;
+        }
         let webhook = job.delivery.webhook.clone();
         if let Some(lane) = lanes.by_webhook.get_mut(&webhook) {
             lane.waiting.push_back(job);

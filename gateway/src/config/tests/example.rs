@@ -10,6 +10,7 @@ const EXAMPLE: &str = include_str!("../../../hookmill.example.toml");
 const VARIABLES: &[(&str, &str)] = &[
     ("ACME_KEY", KEY),
     ("ACME_CRM_TOKEN", "a token"),
+    ("ACME_AD_HOC_SECRET", SECRET),
     ("ACME_ORDERS_SECRET", SECRET),
     ("ACME_ORDERS_TOKEN", "Bearer x"),
 ];
@@ -43,8 +44,11 @@ fn it_shows_every_setting() {
     let mut shown = BTreeSet::new();
     collect(&entries, environment::PREFIX, &mut shown);
     // What a list's index leads to has a name as well, and a secret is shown in one of its forms.
+    // The ad-hoc webhook has the settings of the others.
     let is_another_form = |name: &str| {
-        name.split("__").any(|part| part.parse::<usize>().is_ok()) || name.ends_with("__FILE")
+        name.split("__").any(|part| part.parse::<usize>().is_ok())
+            || name.ends_with("__FILE")
+            || name.contains("__AD_HOC__")
     };
     let missing: Vec<_> =
         reader.known().filter(|name| !shown.contains(*name) && !is_another_form(name)).collect();
