@@ -15,7 +15,8 @@ const MEASURED: Duration = Duration::from_secs(3);
 fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
     let guest = arguments.next().ok_or_else(|| Error::msg("the guest's file is missing"))?;
-    let compiled = CompiledPlugin::new(PluginBuilder::new(Manifest::new([Wasm::file(guest)])))?;
+    let manifest = Manifest::new([Wasm::data(std::fs::read(guest)?)]);
+    let compiled = CompiledPlugin::new(PluginBuilder::new(manifest))?;
     let mut rows = Vec::new();
     for path in arguments {
         let payload = std::fs::read_to_string(path)?;
