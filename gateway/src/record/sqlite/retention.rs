@@ -14,8 +14,13 @@ use super::rows;
 const FINISHED: &str = "('delivered', 'dropped', 'dead', 'cancelled')";
 
 /// What is owed, and the dead heads of queues: what follows one waits for it.
-const OWED: &str = "(state NOT IN ('delivered', 'dropped', 'dead', 'cancelled') OR queue IS NOT NULL AND EXISTS (
-    SELECT 1 FROM queues WHERE queues.webhook = deliveries.webhook AND key = queue AND head = deliveries.id))";
+fn owed() -> String {
+    format!(
+        "(state NOT IN {FINISHED} OR queue IS NOT NULL AND EXISTS (
+              SELECT 1 FROM queues
+              WHERE queues.webhook = deliveries.webhook AND key = queue AND head = deliveries.id))"
+    )
+}
 
 /// The data of an event is gone.
 const NO_DATA: i64 = 1;
@@ -83,9 +88,10 @@ pub(super) fn search(
 }
 
 fn select(index: &str) -> String {
+    let owed = owed();
     format!(
         "SELECT seq, accepted_at, removed, octet_length(data),
-             EXISTS (SELECT 1 FROM deliveries WHERE event = seq AND {OWED}),
+             EXISTS (SELECT 1 FROM deliveries WHERE event = seq AND {owed}),
              (SELECT max(started_at) FROM deliveries JOIN attempts ON delivery = deliveries.id
               WHERE event = seq)
          FROM events {index}"
@@ -239,7 +245,7 @@ pub(super) fn remove(
 }
 
 fn is_owed(connection: &Connection, event: i64) -> rusqlite::Result<bool> {
-    let query = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE event = ?1 AND {OWED})");
+    let query = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE event = ?1 AND {})", owed());
     connection.prepare_cached(&query)?.query_row([event], |row| row.get(0))
 }
 
