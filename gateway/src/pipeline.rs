@@ -199,6 +199,8 @@ impl Pipeline {
         let accepted = match self.0.store.accept(submission).await {
             Ok(accepted) => accepted,
             Err(error) => {
+                // A store whose answer was lost may have kept it, and a producer that sends it again is told that
+                // it is kept, so it must not stay in hand with nobody.
                 self.give_back(fresh.into_iter().flatten().collect(), due);
                 return Err(error.into());
             }
@@ -215,8 +217,7 @@ impl Pipeline {
         Ok(accepted)
     }
 
-    /// Gives back what a failed submission was to have in hand. A store whose answer was lost may have kept it, and a
-    /// producer that sends it again is told that it is kept, so it must not stay in hand with nobody.
+    /// Gives back to the store what is in hand and does not start, and looks then what is due of these webhooks, too.
     fn give_back(&self, jobs: Vec<Job>, mut due: Vec<WebhookId>) {
         let ids: Vec<_> = jobs.iter().map(|job| job.delivery.id).collect();
         due.extend(jobs.iter().map(|job| job.delivery.webhook.clone()));
@@ -226,7 +227,7 @@ impl Pipeline {
         let pipeline = self.clone();
         tokio::spawn(async move {
             while let Err(error) = pipeline.0.store.release(ids.clone()).await {
-                tracing::debug!(%error, "a failed submission cannot be given back; trying again");
+                tracing::debug!(%error, "deliveries cannot be given back; trying again");
                 tokio::time::sleep(STORE_AGAIN).await;
             }
             // Their slots until now: so many wait here at most, however long the store is away.

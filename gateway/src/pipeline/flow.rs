@@ -24,9 +24,6 @@ pub use self::receiver::Config as ReceiverBreakerConfig;
 /// The longest time for which a receiver can ask not to be sent anything.
 const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
 
-/// How long to leave a store alone that failed.
-const AFTER_ERROR: Duration = Duration::from_secs(1);
-
 /// How much of a webhook may go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gate {
@@ -296,20 +293,7 @@ impl Pipeline {
 
     /// Gives what waits in memory back to the store, so that it takes no room there while it may not go out.
     fn hand_back(&self, webhook: &WebhookId) {
-        let jobs = self.0.ready.take_waiting(webhook);
-        if jobs.is_empty() {
-            return;
-        }
-        let (pipeline, webhook) = (self.clone(), webhook.clone());
-        tokio::spawn(async move {
-            let deliveries: Vec<_> = jobs.iter().map(|job| job.delivery.id).collect();
-            while let Err(error) = pipeline.0.store.release(deliveries.clone()).await {
-                tracing::error!(%error, %webhook, "deliveries cannot be given back; trying again");
-                tokio::time::sleep(AFTER_ERROR).await;
-            }
-            drop(jobs);
-            pipeline.0.alarm.due(&webhook, Timestamp::now());
-        });
+        self.give_back(self.0.ready.take_waiting(webhook), Vec::new());
     }
 }
 
