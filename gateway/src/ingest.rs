@@ -137,14 +137,7 @@ fn destination(text: &str, tenant: &Tenant, pipeline: &Pipeline) -> Result<Url, 
     if text.len() > MAX_URL_LEN {
         return Err(format!("has {} bytes; at most {MAX_URL_LEN} are taken", text.len()));
     }
-    let url = Url::parse(text).map_err(|error| {
-        format!("is not a URL ({error}); write it as in \"https://example.com/hook\"")
-    })?;
-    if url.fragment().is_some() {
-        return Err("has a fragment, which is never sent; leave out `#` and the rest".to_owned());
-    }
-    pipeline.check_url(&url)?;
-    Ok(url)
+    pipeline.parse_url(text)
 }
 
 /// The problem for a refusal, with when it may be worth trying again.

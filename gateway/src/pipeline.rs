@@ -279,12 +279,12 @@ impl Pipeline {
         (deliveries, jobs)
     }
 
-    /// Checks a URL that an event is to be delivered to.
+    /// Reads a URL that an event is to be delivered to.
     ///
     /// # Errors
     /// Why nothing may be sent there.
-    pub fn check_url(&self, url: &Url) -> Result<(), String> {
-        self.0.client.check_url(url)
+    pub fn parse_url(&self, text: &str) -> Result<Url, String> {
+        self.0.client.parse_url(text)
     }
 
     /// Tries now what is held for a plugin of this name in a tenant's webhooks, and releases it if that

@@ -6,7 +6,6 @@ use super::deliver;
 use super::headers::{header_name, header_value};
 use super::secret::required_secret;
 use super::section::Section;
-use super::tenants::url;
 use super::values::{choice, non_empty, parsed};
 use crate::deliver::{Auth, TokenConfig, TokenSource};
 
@@ -68,7 +67,11 @@ fn read(section: &mut Section<'_>, deliver: &deliver::Config) -> Option<Auth> {
         }
         Type::OAuth2 => {
             let example_url = "\"https://auth.example.com/token\"";
-            let url = section.required("token_url", example_url, parsed(|text| url(text, deliver)));
+            let url = section.required(
+                "token_url",
+                example_url,
+                parsed(|text| deliver.addresses.parse_url(text)),
+            );
             let client_id = section.required("client_id", "\"hookmill\"", non_empty);
             let owned = |text: &str| Ok(text.to_owned());
             let client_secret = required_secret(section, "client_secret", example, owned);

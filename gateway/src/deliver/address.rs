@@ -21,6 +21,23 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Reads a URL that requests are to go to, and checks what can be told from it alone.
+    ///
+    /// # Errors
+    /// A phrase that says what is wrong, to follow the URL's field name. A URL may hold a token, so it is not repeated.
+    pub fn parse_url(&self, text: &str) -> Result<Url, String> {
+        let url = Url::parse(text).map_err(|error| {
+            format!("is not a URL ({error}); write it as in \"https://example.com/hook\"")
+        })?;
+        if url.fragment().is_some() {
+            return Err(
+                "has a fragment, which is never sent; leave out `#` and the rest".to_owned()
+            );
+        }
+        self.check_url(&url)?;
+        Ok(url)
+    }
+
     /// Checks what can be told from the URL alone: its scheme, and its host when that is an address.
     ///
     /// # Errors

@@ -126,12 +126,12 @@ impl Client {
         }
     }
 
-    /// Checks that requests may go to this URL, as far as it can be told without resolving its host.
+    /// Reads a URL that requests are to go to, and checks what can be told without resolving its host.
     ///
     /// # Errors
-    /// Why they may not.
-    pub fn check_url(&self, url: &Url) -> Result<(), String> {
-        self.policy.check_url(url)
+    /// What is wrong.
+    pub fn parse_url(&self, text: &str) -> Result<Url, String> {
+        self.policy.parse_url(text)
     }
 
     /// Sends one request and reads the start of its response.
