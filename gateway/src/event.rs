@@ -1,5 +1,7 @@
 //! The event: the value that travels the whole path, and the names it carries.
 
+pub mod operational;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,6 +58,13 @@ impl EventId {
     #[must_use]
     pub fn generate() -> Self {
         Self(format!("evt_{}", Uuid::now_v7().simple()).into())
+    }
+
+    /// The id that these bytes stand for, of the same form as a new one.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let id = uuid::Builder::from_custom_bytes(bytes).into_uuid();
+        Self(format!("evt_{}", id.simple()).into())
     }
 
     /// Reads a producer's id.
@@ -159,6 +168,12 @@ impl EventType {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether the gateway itself tells this; no producer may.
+    #[must_use]
+    pub fn is_operational(&self) -> bool {
+        self.0.starts_with(operational::PREFIX)
+    }
 }
 
 impl fmt::Display for EventType {
@@ -201,6 +216,9 @@ mod tests {
         assert!(ids.is_sorted());
         assert!(ids.iter().all(|id| id.as_str().len() == 36 && !id.as_str().contains('.')));
         assert!(ids.iter().all(|id| EventId::parse(id.as_str()).as_ref() == Ok(id)));
+        let derived = EventId::from_bytes([0xff; 16]);
+        assert!(derived.is_generated(), "{derived}");
+        assert_eq!(derived, EventId::from_bytes([0xff; 16]));
     }
 
     #[test]

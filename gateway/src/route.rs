@@ -3,10 +3,14 @@
 //! A glob is names separated by full stops, like an event type. `*` in the middle stands for exactly one
 //! name; at the end it stands for one or more, so `order.*` matches `order.paid` and `order.item.added`
 //! but not `order`, and `*` alone matches everything.
+//!
+//! What the gateway tells of itself (`hookmill.…`) is for who asks for it: only globs that begin with that name
+//! match, so that a webhook for all events of a service gets no others.
 
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::event::operational::{self, Operational};
 use crate::event::{EventType, is_type_name};
 
 /// A pattern for event types.
@@ -39,13 +43,33 @@ impl Glob {
         if text.len() > EventType::MAX_LEN {
             return Err(format!("is longer than {} bytes", EventType::MAX_LEN));
         }
-        Ok(Self(text.into()))
+        let glob = Self(text.into());
+        if glob.is_operational() && !Operational::ALL.iter().any(|one| glob.matches(*one)) {
+            let types: Vec<_> = Operational::ALL.iter().map(|one| one.as_str()).collect();
+            return Err(format!(
+                "{text:?} matches no event of the gateway's own; those are {}",
+                types.join(", ")
+            ));
+        }
+        Ok(glob)
     }
 
     /// The glob as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it asks for what the gateway tells of itself.
+    #[must_use]
+    pub fn is_operational(&self) -> bool {
+        self.0.starts_with(operational::PREFIX)
+    }
+
+    fn matches(&self, one: Operational) -> bool {
+        let mut index = Index::default();
+        index.insert(self, ());
+        !index.find(&one.event_type()).is_empty()
     }
 }
 
@@ -104,7 +128,13 @@ impl<T: Copy + Ord> Index<T> {
     #[must_use]
     pub fn find(&self, event_type: &EventType) -> Vec<T> {
         let mut found = Vec::new();
-        self.root.collect(event_type.as_str(), &mut found);
+        let (name, rest) = event_type.as_str().split_once('.').unwrap_or_default();
+        match event_type.is_operational() {
+            true => {
+                self.root.names.get(name).into_iter().for_each(|it| it.collect(rest, &mut found))
+            }
+            false => self.root.collect(event_type.as_str(), &mut found),
+        }
         found.sort_unstable();
         found.dedup();
         found
@@ -172,6 +202,19 @@ mod tests {
             index.insert(&Glob::parse(glob).unwrap(), 7);
         }
         assert_eq!(index.find(&EventType::parse("a.b").unwrap()), [7]);
+    }
+
+    #[test]
+    fn what_the_gateway_tells_of_itself_is_for_who_asks_for_it() {
+        let globs =
+            ["*", "*.delivery.failed", "hookmill.*", "hookmill.*.failed", "*.*", "hookmill"];
+        assert_eq!(find(&globs, "hookmill.delivery.failed"), [2, 3]);
+        assert_eq!(find(&globs, "hookmill.plugin.loaded"), [2]);
+        // No more than a name that begins like it.
+        assert_eq!(find(&globs, "hookmill"), [0, 5]);
+        assert_eq!(find(&globs, "hookmills.delivery.failed"), [0, 1, 4]);
+        let error = Glob::parse("hookmill.delivery.suceeded").unwrap_err();
+        assert!(error.contains("those are hookmill.delivery.succeeded, "), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::Config;
+use crate::event::operational::PREFIX;
 use crate::event::{Event, EventId, EventType, InvalidName, to_microsecond};
 use crate::problem::{FieldError, Problem};
 
@@ -135,8 +136,8 @@ fn check(
     errors: &mut Vec<FieldError>,
 ) -> Option<(Event, bool)> {
     let before = errors.len();
-    let event_type = EventType::parse(&submitted.event_type)
-        .map_err(|InvalidName(why)| errors.push(path.error("type", why)));
+    let event_type =
+        parse_type(&submitted.event_type).map_err(|why| errors.push(path.error("type", why)));
     let given_id = submitted.id.is_some();
     let id = match submitted.id {
         None => Ok(EventId::generate()),
@@ -178,6 +179,17 @@ fn check(
         webhook_url: webhook_url.ok()?,
     };
     Some((event, given_id))
+}
+
+fn parse_type(text: &str) -> Result<EventType, String> {
+    let event_type = EventType::parse(text).map_err(|InvalidName(why)| why)?;
+    if event_type.is_operational() {
+        return Err(format!(
+            "{text:?} begins with `{PREFIX}`, as only what the gateway tells of itself does; \
+             choose another first name"
+        ));
+    }
+    Ok(event_type)
 }
 
 fn parse_id(text: &str) -> Result<EventId, String> {
@@ -384,6 +396,10 @@ mod tests {
             (r#"{"webhook":1,"data":1,"type":"a"}"#, vec![("webhook", "those are type, data")]),
             (r#"{"type":5,"data":1}"#, vec![("type", "is a number; a string is needed")]),
             (r#"{"type":"a b","data":1}"#, vec![("type", "has the name \"a b\"")]),
+            (
+                r#"{"type":"hookmill.delivery.failed","data":1}"#,
+                vec![("type", "begins with `hookmill.`, as only what the gateway tells")],
+            ),
             (r#"{"type":"a","data":1,"id":"a.b"}"#, vec![("id", "has the character '.'")]),
             (r#"{"type":"a","data":1,"timestamp":"now"}"#, vec![("timestamp", "RFC 3339")]),
             (
