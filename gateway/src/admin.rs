@@ -6,7 +6,6 @@ mod order;
 mod plugins;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -19,7 +18,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::access::authenticate;
-use crate::delivery::{Attempt, WebhookId};
+use crate::delivery::WebhookId;
+use crate::delivery::view::{AttemptView, milliseconds};
 use crate::event::EventId;
 use crate::pipeline::Pipeline;
 use crate::problem::Problem;
@@ -126,36 +126,6 @@ struct PluginView<'a> {
     version: &'a str,
 }
 
-#[derive(Serialize)]
-struct AttemptView<'a> {
-    number: usize,
-    started_at: Timestamp,
-    duration_ms: f64,
-    status: Option<u16>,
-    failure: Option<FailureView<'a>>,
-    response_excerpt: &'a str,
-    /// How long the receiver asked to wait, where it did.
-    retry_after_ms: Option<f64>,
-    timings: TimingsView,
-}
-
-/// Absent are the phases that it did not have, over a connection that was open, or did not get to.
-#[derive(Serialize)]
-struct TimingsView {
-    dns_ms: Option<f64>,
-    /// With the TLS handshake.
-    connect_ms: Option<f64>,
-    first_byte_ms: Option<f64>,
-    total_ms: f64,
-}
-
-#[derive(Serialize)]
-struct FailureView<'a> {
-    kind: &'static str,
-    fault: &'static str,
-    message: &'a str,
-}
-
 impl<'a> WebhookView<'a> {
     fn new(id: &'a WebhookId, snapshot: &Snapshot) -> Self {
         let name = snapshot.webhook(id).map(|webhook| webhook.definition.name.clone());
@@ -204,39 +174,4 @@ impl<'a> DeliveryView<'a> {
             attempts: delivery.attempts.iter().zip(1..).map(AttemptView::new).collect(),
         }
     }
-}
-
-impl<'a> AttemptView<'a> {
-    fn new((attempt, number): (&'a Attempt, usize)) -> Self {
-        Self {
-            number,
-            started_at: attempt.started_at,
-            duration_ms: milliseconds(attempt.duration_us),
-            status: attempt.status,
-            failure: attempt.failure.as_ref().map(|failure| FailureView {
-                kind: failure.kind.as_str(),
-                fault: failure.kind.fault().as_str(),
-                message: &failure.message,
-            }),
-            response_excerpt: &attempt.excerpt,
-            retry_after_ms: attempt.retry_after.map(span_in_milliseconds),
-            timings: TimingsView {
-                dns_ms: attempt.timings.dns.map(span_in_milliseconds),
-                connect_ms: attempt.timings.connect.map(span_in_milliseconds),
-                first_byte_ms: attempt.timings.first_byte.map(span_in_milliseconds),
-                total_ms: milliseconds(attempt.duration_us),
-            },
-        }
-    }
-}
-
-/// As [`milliseconds`] of what is stored in microseconds.
-fn span_in_milliseconds(span: Duration) -> f64 {
-    milliseconds(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
-}
-
-/// What is measured is short enough that no microsecond is lost.
-#[expect(clippy::cast_precision_loss, reason = "up to 2^53 microseconds, 285 years, are exact")]
-fn milliseconds(micros: u64) -> f64 {
-    micros as f64 / 1e3
 }

@@ -1,6 +1,7 @@
 //! A delivery: what one webhook is owed of one event, what became of it, and how it can fail.
 
 mod id;
+pub mod view;
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
