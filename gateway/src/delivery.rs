@@ -23,6 +23,8 @@ pub struct Delivery {
     pub part: u32,
     /// How many attempts the retry schedule counts: all but those that left the delivery held.
     pub attempts: u32,
+    /// How many attempts are on record, whether they count or not.
+    pub tried: u32,
     /// The rendered request, once one is stored: the plugins do not run again.
     pub request: Option<Arc<Request>>,
     /// The key of the queue in which it keeps its order; empty for that of the whole webhook.

@@ -268,9 +268,9 @@ impl Pipeline {
                 let start = if slot.is_some() { Start::InHand } else { Start::Due };
                 if let Some(slot) = slot {
                     let webhook = webhook.id.clone();
-                    let (part, attempts) = (1, 0);
+                    let (part, request, queue) = (1, None, None);
                     let delivery =
-                        Delivery { id, webhook, part, attempts, request: None, queue: None };
+                        Delivery { id, webhook, part, attempts: 0, tried: 0, request, queue };
                     jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
                 }
                 NewDelivery { id, webhook: webhook.id.clone(), start }

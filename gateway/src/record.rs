@@ -75,7 +75,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records what became of a delivery in hand. If it was the head of a queue and is finished, the next one
     /// of the queue is in hand then.
-    fn record(&self, update: Update) -> Operation<'_, Recorded>;
+    fn record(&self, update: Update) -> Operation<'_, Recorded> {
+        self.record_and_tell(update, Vec::new())
+    }
+
+    /// The same, and keeps events that tell of it, with their deliveries: all of it or nothing. An event whose id is
+    /// taken is kept already.
+    fn record_and_tell(&self, update: Update, told: Vec<NewEvent>) -> Operation<'_, Recorded>;
 
     /// The webhooks that have queues with a dead head behind which the others wait.
     fn blocked(&self) -> Operation<'_, Vec<WebhookId>>;

@@ -9,8 +9,9 @@ use hookmill::delivery::{DeliveryId, WebhookId};
 use hookmill::event::EventId;
 use hookmill::kv;
 use hookmill::record::{
-    Accepted, Ask, Claimed, Cursor, EventRecord, Found, Held, Operation, Recorded, Removal,
-    Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken, Update, Waiting, Which,
+    Accepted, Ask, Claimed, Cursor, EventRecord, Found, Held, NewEvent, Operation, Recorded,
+    Removal, Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken, Update, Waiting,
+    Which,
 };
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -113,8 +114,8 @@ impl Store for Faulty {
         self.inner.waiting()
     }
 
-    fn record(&self, update: Update) -> Operation<'_, Recorded> {
-        self.with_faults(true, || self.inner.record(update))
+    fn record_and_tell(&self, update: Update, told: Vec<NewEvent>) -> Operation<'_, Recorded> {
+        self.with_faults(true, || self.inner.record_and_tell(update, told))
     }
 
     fn blocked(&self) -> Operation<'_, Vec<WebhookId>> {

@@ -232,7 +232,9 @@ async fn split(
             if let Some(slot) = slot {
                 let request = Some(Arc::clone(&request));
                 let webhook = webhook.id.clone();
-                let delivery = Delivery { id, webhook, part, attempts: 0, request, queue: None };
+                let queue = None;
+                let delivery =
+                    Delivery { id, webhook, part, attempts: 0, tried: 0, request, queue };
                 jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
             }
             (NewDelivery { id, webhook: webhook.id.clone(), start }, request)

@@ -22,6 +22,10 @@ use retention::*;
 
 use order::*;
 
+mod told;
+
+use told::*;
+
 /// A store that can be closed and opened again, as a process that ends and starts.
 trait Fixture {
     type Store: Store;
@@ -113,6 +117,10 @@ mod sqlite {
         what_is_owed_is_counted
         keys_of_requests_are_forgotten
         room_that_was_made_is_used_or_given_back
+        what_is_told_of_an_outcome_is_kept_with_it
+        an_outcome_is_kept_although_the_id_of_what_tells_of_it_is_taken
+        what_is_told_takes_its_place_in_a_queue
+        attempts_on_record_are_counted_whether_they_count_or_not
     );
 }
 

@@ -50,6 +50,8 @@ pub struct Claimed {
 pub struct Recorded {
     /// The next one of the queue of a delivery that is finished, in hand.
     pub follower: Option<(Arc<Event>, Delivery)>,
+    /// How many deliveries there are of the events that tell of it.
+    pub told: usize,
 }
 
 /// A dead delivery behind which the others wait no longer.

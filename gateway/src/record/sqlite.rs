@@ -25,8 +25,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use self::check::check;
 use super::{
-    Accepted, Ask, Claimed, Config, Cursor, EventRecord, Found, Held, Operation, Recorded, Removal,
-    Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken, Update, Waiting, Which,
+    Accepted, Ask, Claimed, Config, Cursor, EventRecord, Found, Held, NewEvent, Operation,
+    Recorded, Removal, Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken,
+    Update, Waiting, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -161,8 +162,8 @@ impl Store for SqliteStore {
         Box::pin(self.read(claim::waiting))
     }
 
-    fn record(&self, update: Update) -> Operation<'_, Recorded> {
-        self.writer.ask(|reply| Command::Record(update, reply))
+    fn record_and_tell(&self, update: Update, told: Vec<NewEvent>) -> Operation<'_, Recorded> {
+        self.writer.ask(|reply| Command::Record(update, told, reply))
     }
 
     fn take_held(&self, webhook: WebhookId, which: Which) -> Operation<'_, Taken> {

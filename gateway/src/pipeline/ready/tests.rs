@@ -65,6 +65,7 @@ fn job(ready: &Ready, name: &str, limit: usize) -> Option<Job> {
         webhook: webhook(name),
         part: 1,
         attempts: 0,
+        tried: 0,
         request: None,
         queue: None,
     };

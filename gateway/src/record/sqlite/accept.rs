@@ -46,6 +46,28 @@ pub(super) fn accept(
     Ok(Accepted::Stored(answers))
 }
 
+/// Keeps an event that tells of an outcome, unless it is kept already. Gives how many deliveries there are of it.
+pub(super) fn tell(
+    connection: &Connection,
+    usage: &mut Usage,
+    new: &NewEvent,
+) -> rusqlite::Result<usize> {
+    let is_taken = connection
+        .prepare_cached("SELECT 1 FROM events WHERE tenant = ?1 AND id = ?2")?
+        .exists(params![new.event.tenant, new.event.id.as_str()])?;
+    if !is_taken {
+        insert_event(connection, new)?;
+        usage.more(&new.event.tenant, new.event.data.len());
+        return Ok(new.deliveries.len());
+    }
+    // Kept when the same was recorded before; or a producer has given its own event this id, and then there is none.
+    let Some(first) = new.deliveries.first() else { return Ok(0) };
+    let is_same = connection
+        .prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1")?
+        .exists([first.id.as_bytes()])?;
+    Ok(if is_same { new.deliveries.len() } else { 0 })
+}
+
 fn repeated(
     connection: &Connection,
     submission: &Submission,

@@ -85,7 +85,9 @@ pub(super) fn delivery(
     let request = request(connection, id)?;
     connection
         .prepare_cached(
-            "SELECT event, webhook, part, attempts, queue FROM deliveries WHERE id = ?1",
+            "SELECT event, webhook, part, attempts, queue,
+                 (SELECT coalesce(max(number), 0) FROM attempts WHERE delivery = id)
+             FROM deliveries WHERE id = ?1",
         )?
         .query_row([id], |row| {
             let delivery = Delivery {
@@ -93,6 +95,7 @@ pub(super) fn delivery(
                 webhook: WebhookId(row.get(1)?),
                 part: row.get(2)?,
                 attempts: row.get(3)?,
+                tried: row.get(5)?,
                 request: request.map(Arc::new),
                 queue: row.get(4)?,
             };

@@ -121,7 +121,7 @@ pub(super) fn record(
     if let Some(attempt) = &update.attempt {
         insert_attempt(connection, id, attempt)?;
     }
-    Ok(Recorded { follower })
+    Ok(Recorded { follower, told: 0 })
 }
 
 /// The key of a delivery's queue, and its place there.

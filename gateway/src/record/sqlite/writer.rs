@@ -13,8 +13,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{
-    Accepted, Ask, Claimed, Fault, Operation, Recorded, Removal, Removed, Skipped, StoreError,
-    Submission, Taken, Update, Which,
+    Accepted, Ask, Claimed, Fault, NewEvent, Operation, Recorded, Removal, Removed, Skipped,
+    StoreError, Submission, Taken, Update, Which,
 };
 use super::guard::{Gauge, Guard, Ticket};
 use super::kv::{self, Journals};
@@ -39,7 +39,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// Something to write.
 pub(super) enum Command {
     Accept(Submission, Ticket, Reply<Accepted>),
-    Record(Update, Reply<Recorded>),
+    Record(Update, Vec<NewEvent>, Reply<Recorded>),
     Release(Vec<DeliveryId>, Reply<()>),
     Claim { now: Timestamp, asks: Vec<Ask>, max_bytes: usize, reply: Reply<Vec<Claimed>> },
     Kv(KeyRequest, Reply<KeyOutcome>),
@@ -257,8 +257,11 @@ impl Command {
                 failpoint::hit(Point::EventsWritten);
                 Ok(Outcome::Accepted(accepted))
             }
-            Self::Record(update, _) => {
-                let recorded = write::record(connection, &mut known.chains, update)?;
+            Self::Record(update, told, _) => {
+                let mut recorded = write::record(connection, &mut known.chains, update)?;
+                for new in told {
+                    recorded.told += accept::tell(connection, &mut known.usage, new)?;
+                }
                 failpoint::hit(Point::OutcomeWritten);
                 known.journals.settle(connection, update)?;
                 Ok(Outcome::Recorded(recorded))
@@ -314,7 +317,7 @@ impl Command {
                 | Self::Unblock(_, reply),
                 Outcome::Counted(count),
             ) => drop(reply.send(Ok(count))),
-            (Self::Record(_, reply), Outcome::Recorded(recorded)) => {
+            (Self::Record(.., reply), Outcome::Recorded(recorded)) => {
                 drop(reply.send(Ok(recorded)));
             }
             (Self::Skip(.., reply), Outcome::Skipped(skipped)) => {
@@ -342,7 +345,7 @@ impl Command {
             | Self::Unblock(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Remove(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Shrink(_, reply) => drop(reply.send(Err(error.clone()))),
-            Self::Record(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::Record(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::Skip(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::Release(_, reply) | Self::Lift(_, reply) => drop(reply.send(Err(error.clone()))),
