@@ -14,6 +14,7 @@ mod flow;
 mod hold;
 mod host;
 mod keeper;
+mod operational;
 mod order;
 mod ready;
 mod render;
@@ -145,6 +146,7 @@ impl Pipeline {
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
         tokio::spawn(order::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(operational::plugins::run(pipeline.clone(), drain.clone()));
         tokio::spawn(flow::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         Ok(pipeline)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::delivery::{Failure, FailureKind, WebhookId};
 use crate::digest::Digest;
 use crate::event::{Event, EventId, EventType};
-use crate::route::Index;
+use crate::route::{Glob, Index};
 use crate::transform::{Failed, Secrets, Step};
 use configs::{Checked, Use};
 
@@ -78,6 +78,8 @@ pub struct Tenant {
     ad_hoc: Option<Arc<Webhook>>,
     retention: Retention,
     max_backlog: usize,
+    /// Whether any of its webhooks asks for operational events.
+    is_listening: bool,
 }
 
 impl Tenant {
@@ -108,6 +110,12 @@ impl Tenant {
     #[must_use]
     pub fn retention(&self) -> &Retention {
         &self.retention
+    }
+
+    /// Whether any of its webhooks gets operational events of any type. Where none does, nobody has to look further.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.is_listening
     }
 
     /// How many deliveries it may be owed.
@@ -358,13 +366,16 @@ fn compile(definition: TenantDefinition, uses: &mut Vec<Use>) -> Tenant {
     let mut index = Index::default();
     let mut webhooks: Vec<Arc<Webhook>> =
         definition.webhooks.into_iter().map(&mut webhook).collect();
+    let mut is_listening = false;
     for (place, webhook) in webhooks.iter().enumerate() {
         if webhook.definition.active {
-            webhook.definition.event_types.iter().for_each(|glob| index.insert(glob, place));
+            let globs = &webhook.definition.event_types;
+            globs.iter().for_each(|glob| index.insert(glob, place));
+            is_listening |= globs.iter().any(Glob::is_operational);
         }
     }
     let ad_hoc = definition.ad_hoc.map(webhook);
     webhooks.extend(ad_hoc.clone());
     let (retention, max_backlog) = (definition.retention, definition.max_backlog);
-    Tenant { name, index, webhooks, ad_hoc, retention, max_backlog }
+    Tenant { name, index, webhooks, ad_hoc, retention, max_backlog, is_listening }
 }

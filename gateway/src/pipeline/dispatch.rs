@@ -11,14 +11,14 @@ use url::Url;
 use super::breaker::Turn;
 use super::breakers::Joining;
 use super::ready::Job;
-use super::{Pipeline, STORE_AGAIN, backlog, hold, order, render, size};
+use super::{Pipeline, STORE_AGAIN, backlog, hold, operational, order, render, size};
 use crate::deliver::{Exchange, Outbound, Schedule};
 use crate::delivery::{
     Attempt, Delivery, DeliveryId, Failure, FailureKind, Request, Timings, WebhookId,
 };
-use crate::event::Event;
+use crate::event::{Event, to_microsecond};
 use crate::failpoint::{self, Point};
-use crate::record::{NewDelivery, Next, Recorded, Start, Update};
+use crate::record::{NewDelivery, NewEvent, Next, Recorded, Start, Update};
 use crate::snapshot::{Snapshot, Webhook};
 use crate::transform::{self, Failed, Outcome, Recipient};
 
@@ -47,15 +47,17 @@ pub(super) async fn run(
     pipeline.ended(&delivery.webhook, delivery.id);
     order::block(pipeline, &delivery, &mut ended.update);
     tell(pipeline, &event, &delivery, &ended);
+    let told = operational::of_turn(pipeline, &event, &delivery, &ended);
     let Ended { update, joining, .. } = ended;
     let is_end = backlog::is_end(&update.next);
-    let Recorded { follower } = record(pipeline, &delivery.webhook, update).await;
+    let recorded = record(pipeline, &delivery.webhook, update, &told).await;
+    pipeline.told(&told, recorded.told);
     if is_end {
         pipeline.0.backlog.less(&event.tenant, 1);
     }
     drop(joining);
     // It starts once this one has given its slot back.
-    if let Some((event, delivery)) = follower {
+    if let Some((event, delivery)) = recorded.follower {
         pipeline.0.ready.push(pipeline.job(event, delivery, Turn::Own));
     }
 }
@@ -67,11 +69,13 @@ pub(super) struct Ended {
     pub(super) plugin: Option<Arc<str>>,
     /// Kept until the update is on record when that holds the delivery.
     pub(super) joining: Option<Joining>,
+    /// This is what makes the plugins' breaker hold the webhook's deliveries.
+    pub(super) tripped: bool,
 }
 
 impl From<Update> for Ended {
     fn from(update: Update) -> Self {
-        Self { update, plugin: None, joining: None }
+        Self { update, plugin: None, joining: None, tripped: false }
     }
 }
 
@@ -84,7 +88,7 @@ pub(super) struct Began {
 
 impl Began {
     fn now() -> Self {
-        Self { at: Timestamp::now(), instant: Instant::now() }
+        Self { at: to_microsecond(Timestamp::now()), instant: Instant::now() }
     }
 
     /// An attempt that got no answer.
@@ -246,7 +250,7 @@ async fn split(
     pipeline.0.backlog.more(&event.tenant, others.len());
     let next = Next::Split { first: Arc::clone(&first), others };
     let update = Update { delivery: delivery.id, attempt: None, chain: Arc::clone(chain), next };
-    record(pipeline, &webhook.id, update).await;
+    record(pipeline, &webhook.id, update, &[]).await;
     pipeline.begin(jobs.into_iter());
     if !all_in_hand {
         pipeline.0.alarm.due(&webhook.id, event.accepted_at);
@@ -308,15 +312,20 @@ fn jitter(delivery: DeliveryId) -> f64 {
     f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
 }
 
-/// Records an update. What became of a delivery must not be lost while the store is away, so this waits
+/// Records an update, with what is told of it. What became of a delivery must not be lost while the store is away, so this waits
 /// until it is back; the slot that is held meanwhile keeps more from being taken in.
-async fn record(pipeline: &Pipeline, webhook: &WebhookId, update: Update) -> Recorded {
+async fn record(
+    pipeline: &Pipeline,
+    webhook: &WebhookId,
+    update: Update,
+    told: &[NewEvent],
+) -> Recorded {
     let due = match &update.next {
         Next::Retry { at, .. } => Some(*at),
         _ => None,
     };
     let recorded = loop {
-        match pipeline.0.store.record(update.clone()).await {
+        match pipeline.0.store.record_and_tell(update.clone(), told.to_vec()).await {
             Ok(recorded) => break recorded,
             Err(error) => {
                 tracing::error!(%error, delivery = %update.delivery, "an outcome cannot be recorded; trying again");

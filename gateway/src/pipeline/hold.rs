@@ -22,6 +22,14 @@ pub(super) struct Run<'a> {
     pub(super) turn: Turn,
 }
 
+/// A delivery that is to be held.
+struct Stopped {
+    hold: Arc<Hold>,
+    joining: Option<Joining>,
+    /// It is the one that tripped the breaker.
+    tripped: bool,
+}
+
 impl Run<'_> {
     /// How it ends without having run, if it is to be held.
     pub(super) fn held(self) -> Option<Ended> {
@@ -64,11 +72,11 @@ impl Run<'_> {
             }
             _ if kind.is_plugin_run() || kind == FailureKind::PluginMissing => {
                 return match self.verdict(Arc::clone(&plugin), failure) {
-                    Some((hold, joining)) => {
+                    Some(Stopped { hold, joining, tripped }) => {
                         let delivery = self.delivery.id;
                         let next = Next::Held(hold);
                         let update = Update { delivery, attempt: Some(attempt), chain, next };
-                        Ended { plugin: Some(plugin), joining, ..Ended::from(update) }
+                        Ended { plugin: Some(plugin), joining, tripped, ..Ended::from(update) }
                     }
                     None => {
                         let update = failed(self.delivery, &definition.retry, attempt, chain, None);
@@ -84,7 +92,7 @@ impl Run<'_> {
     }
 
     /// Asks the breaker; gives the hold when the delivery is to be held.
-    fn verdict(self, plugin: Arc<str>, failure: Failure) -> Option<(Arc<Hold>, Option<Joining>)> {
+    fn verdict(self, plugin: Arc<str>, failure: Failure) -> Option<Stopped> {
         let setup = self.snapshot.chain_digest(self.webhook);
         let now = self.pipeline.0.current.load();
         let now = now.webhook(&self.webhook.id).map(|webhook| now.chain_digest(webhook));
@@ -113,7 +121,8 @@ impl Run<'_> {
             Verdict::Hold(_) | Verdict::Retry => {}
         }
         match verdict {
-            Verdict::Trip(hold) | Verdict::Hold(hold) => Some((hold, joining)),
+            Verdict::Trip(hold) => Some(Stopped { hold, joining, tripped: true }),
+            Verdict::Hold(hold) => Some(Stopped { hold, joining, tripped: false }),
             Verdict::Retry => None,
         }
     }

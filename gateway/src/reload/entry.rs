@@ -196,7 +196,7 @@ impl Entry {
     /// What waits has to wait on. Says so unless it was said before.
     pub(super) fn decline(&mut self, key: &PluginKey, reason: String) {
         self.refused = self.waiting.as_ref().map(|waiting| waiting.hashes);
-        self.reject(key, reason);
+        self.reject(key, reason, true);
     }
 
     /// The files are no plugin. Says so unless it was said before.
@@ -212,10 +212,10 @@ impl Entry {
         } else {
             self.passing = 0;
         }
-        self.reject(key, reason);
+        self.reject(key, reason, false);
     }
 
-    fn reject(&mut self, key: &PluginKey, reason: String) {
+    fn reject(&mut self, key: &PluginKey, reason: String, names_users: bool) {
         let version = self.refused.map(|(wasm, _)| wasm);
         let known = self.rejected.as_ref();
         if known.is_some_and(|known| (known.version, &known.reason) == (version, &reason)) {
@@ -223,7 +223,7 @@ impl Entry {
         }
         let kept = self.loaded.as_ref().map(|(plugin, _)| plugin.version().short());
         tracing::warn!(plugin = %key, kept, reason, "plugin rejected");
-        self.rejected = Some(Rejection { version, reason, since: Timestamp::now() });
+        self.rejected = Some(Rejection { version, reason, names_users, since: Timestamp::now() });
     }
 
     /// The files are gone, and webhooks use the plugin. Says so unless it was said before.

@@ -166,6 +166,17 @@ impl PluginSet {
         self.with(shelves)
     }
 
+    /// All that is known of all plugins.
+    pub fn all(&self) -> impl Iterator<Item = (PluginKey, &Shelf)> {
+        let shared = self.shared.iter().map(|(name, shelf)| (None, name, shelf));
+        let own = self.own.iter().flat_map(|(tenant, own)| {
+            own.iter().map(move |(name, shelf)| (Some(Arc::clone(tenant)), name, shelf))
+        });
+        shared
+            .chain(own)
+            .map(|(tenant, name, shelf)| (PluginKey { tenant, name: name.clone() }, &**shelf))
+    }
+
     /// Where a tenant's plugin of this name may be: its own shelf before the one for all.
     fn shelves(&self, tenant: &str, name: &str) -> impl Iterator<Item = &Shelf> {
         let own = self.own.get(tenant).and_then(|own| own.get(name));

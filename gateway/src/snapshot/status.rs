@@ -22,6 +22,8 @@ pub struct Rejection {
     pub version: Option<Digest>,
     /// Why.
     pub reason: String,
+    /// The reason names those who use the plugin, of whichever tenant.
+    pub names_users: bool,
     /// When it was first refused for that reason.
     pub since: Timestamp,
 }
