@@ -59,6 +59,8 @@ mod backpressure;
 mod flow;
 /// Webhooks that keep an order.
 mod order;
+/// What the gateway tells of its own work.
+mod operational;
 /// What the configuration and the command line say.
 mod command;
 /// What a plugin's author does: `hookmill plugin`, from `new` to a running gateway.
