@@ -1,10 +1,14 @@
 //! What the gateway tells of its own work: to whom, how often, and what not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::Duration;
 
+use hookmill::event::operational::Operational;
 use hookmill::failpoint::Point;
 use hookmill_tests::{
-    Gateway, Plugins, Receiver, Reply, Running, Webhook, eventually, stamped, wasm,
+    Api, Dice, Gateway, Ledger, Load, Plugins, Receiver, Reckoning, Reply, Running, Shape, Webhook,
+    eventually, stamped, wasm, workspace,
 };
 use serde_json::{Value, json};
 
@@ -37,10 +41,42 @@ async fn told_of_webhook(receiver: &Receiver, event_type: &str, webhook: &str, i
     find().unwrap()
 }
 
-/// The same of a plugin.
+/// The first of a type, once there is one.
 async fn told_once(receiver: &Receiver, event_type: &str) -> Value {
     eventually(event_type, || async { !told(receiver, event_type).is_empty() }).await;
     told(receiver, event_type).remove(0)
+}
+
+/// The document's text.
+fn document() -> String {
+    fs::read_to_string(workspace().join("docs/operational-events.md")).unwrap()
+}
+
+/// That an event has just the fields that the document shows for its type.
+fn assert_documented(told: &Value) {
+    let document = document();
+    let examples = document.split("```json").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut examples = examples.map(|example| serde_json::from_str::<Value>(example).unwrap());
+    let example = examples.find(|example| example["type"] == told["type"]).unwrap();
+    assert_eq!(fields("", told), fields("", &example), "{told}");
+}
+
+fn fields(path: &str, value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::Object(entries) => {
+            let below = |(name, value)| fields(&format!("{path}.{name}"), value);
+            entries.iter().flat_map(below).collect()
+        }
+        _ => BTreeSet::from([path.to_owned()]),
+    }
+}
+
+#[test]
+fn every_type_is_documented() {
+    let document = document();
+    for one in Operational::ALL {
+        assert!(document.contains(&format!("| `{}` |", one.as_str())), "{one:?}");
+    }
 }
 
 #[tokio::test]
@@ -86,6 +122,7 @@ async fn successes_and_errors_are_told_to_different_receivers() {
     assert_eq!(data["attempt"], shown["attempts"][0]);
 
     let failed = told_of(&errors, "hookmill.delivery.failed", &recovering).await;
+    assert_documented(&failed);
     let data = &failed["data"];
     assert_eq!(data["delivery"]["state"], "retrying");
     assert!(data["delivery"]["next_attempt_at"].is_string(), "{data}");
@@ -161,6 +198,63 @@ async fn a_success_is_told_once_wherever_the_process_dies() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_under_load_lose_and_double_nothing_that_is_told() {
+    const ROUNDS: usize = 5;
+    const UNDER_WAY: usize = 32;
+    let receiver = Receiver::answering(|request, before| {
+        let unlucky = request.id().bytes().map(usize::from).sum::<usize>() % 3 == 0;
+        Reply::status(if unlucky && before == 0 { 500 } else { 200 })
+    })
+    .await;
+    let log = Receiver::start().await;
+    let webhook = receiver.webhook("it").set("retry", &json!(["50ms", "200ms", "1s", "3s"]));
+    let gateway = Gateway::new()
+        .setting(&format!("delivery.concurrency = {UNDER_WAY}"))
+        .webhook(webhook)
+        .webhook(log.webhook("log").events(&["hookmill.delivery.*"]));
+    let mut running = gateway.start().await;
+    let (api, ledger) = (Api::of(&running), Ledger::default());
+    let load = Load::start(&Shape::small("it"), &api, &ledger);
+    let dice = Dice::fresh();
+    println!("seed {}", dice.seed);
+    for _ in 0..ROUNDS {
+        load.progress(1).await;
+        tokio::time::sleep(Duration::from_millis(50 + dice.below(200))).await;
+        running = running.kill().await.start().await;
+        api.move_to(&running);
+    }
+    load.progress(1).await;
+    load.end().await;
+    let reckoning = Reckoning::of(&ledger, &api, &receiver, 1).await;
+    println!("{reckoning}");
+    reckoning.assert_kept(ROUNDS, UNDER_WAY);
+
+    let succeeded = || told(&log, "hookmill.delivery.succeeded");
+    eventually("all that is told", || async { succeeded().len() >= reckoning.delivered }).await;
+    let mut failed: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let of = |body: &Value| {
+        let data = &body["data"];
+        let number = data["attempt"]["number"].as_u64().unwrap();
+        (data["delivery"]["id"].as_str().unwrap().to_owned(), number)
+    };
+    let told_failed = || told(&log, "hookmill.delivery.failed");
+    let last: BTreeMap<_, _> = succeeded().iter().map(of).collect();
+    assert_eq!((last.len(), succeeded().len()), (reckoning.delivered, reckoning.delivered));
+    // Each attempt before the last one has failed, and was told of once.
+    let expected: u64 = last.values().map(|number| number - 1).sum();
+    let expected = usize::try_from(expected).unwrap();
+    assert!(expected > 0, "some have failed");
+    eventually("all failures", || async { told_failed().len() >= expected }).await;
+    for (delivery, number) in told_failed().iter().map(of) {
+        failed.entry(delivery).or_default().push(number);
+    }
+    for (delivery, mut numbers) in failed {
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..last[&delivery]).collect::<Vec<_>>(), "{delivery}");
+    }
+}
+
 #[tokio::test]
 async fn nobody_can_forge_what_the_gateway_tells() {
     let log = Receiver::start().await;
@@ -222,6 +316,7 @@ async fn what_becomes_of_plugins_files_is_told_to_the_tenants_that_use_them() {
 
     gateway.plugins().replace("stamp", &stamped("version-01"));
     let loaded = told_once(&log, "hookmill.plugin.loaded").await;
+    assert_documented(&loaded);
     let data = &loaded["data"];
     let now = gateway.get("/v1/plugins/stamp").await.body["version"].clone();
     assert_eq!(data["plugin"], json!({ "name": "stamp", "scope": "all", "version": now }));
@@ -232,6 +327,7 @@ async fn what_becomes_of_plugins_files_is_told_to_the_tenants_that_use_them() {
     let rejected = told_once(&log, "hookmill.plugin.rejected").await;
     shows(&gateway, "stamp", "rejected").await;
     let shown = gateway.get("/v1/plugins/stamp").await.body;
+    assert_documented(&rejected);
     let data = &rejected["data"];
     assert_eq!((&data["reason"], &data["kept"]), (&shown["reason"], &now));
     assert_eq!(data["since"], shown["rejected_at"]);
@@ -268,6 +364,7 @@ async fn a_plugin_that_keeps_failing_is_told_of_when_its_breaker_trips() {
         ids.push(gateway.send("order.paid", json!(number)).await);
     }
     let failing = told_once(&log, "hookmill.plugin.failing").await;
+    assert_documented(&failing);
     let data = &failing["data"];
     assert_eq!(data["plugin"]["name"], "misbehave");
     assert_eq!(data["webhook"]["name"], "orders");
