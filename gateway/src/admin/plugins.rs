@@ -205,7 +205,7 @@ impl<'a> PluginView<'a> {
     fn new(name: &'a str, shelf: &'a Shelf, own: bool, tenant: &str) -> Self {
         let active = shelf.active.as_deref();
         let (state, reason) = match (&shelf.status.rejected, active) {
-            (Some(rejected), _) => ("rejected", Some(rejected.reason.clone())),
+            (Some(rejected), _) => ("rejected", Some(rejected.reason_for(tenant))),
             (None, Some(_)) if !shelf.status.missing => ("active", None),
             (None, Some(_)) => {
                 let reason = "its file is gone; webhooks that use it keep what was loaded";

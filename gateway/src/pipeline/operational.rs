@@ -434,29 +434,34 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_names_others_is_told_without_them() {
+    fn a_refusal_is_told_once_and_without_what_others_have() {
         let uses = format!("{}plugins = [\"redact\"]\n", webhook("orders", &["*"]));
         let snapshot = snapshot(&[uses, webhook("log", &["hookmill.*"])]);
-        let reason = "webhook globex/secret-project: `limit` is missing";
-        let told = |tenant: Option<&str>, names_users| {
-            let (version, since) = (None, Timestamp::UNIX_EPOCH);
-            let rejected = Rejection { version, reason: reason.to_owned(), names_users, since };
+        let told = |owner: Option<&str>, broken: &[&str]| {
+            let of = |tenant: &&str| (Arc::from(*tenant), format!("webhook {tenant}/it"));
+            let broken: Vec<_> = broken.iter().map(of).collect();
+            let uses: Vec<_> = broken.iter().map(|(_, of)| of.as_str()).collect();
+            let reason = Rejection::would_break(&uses);
+            let since = Timestamp::UNIX_EPOCH;
             let mut shelf = Shelf::default();
-            shelf.status.rejected = Some(rejected);
-            let key = PluginKey { tenant: tenant.map(Into::into), name: "redact".to_owned() };
+            shelf.status.rejected = Some(Rejection { version: None, reason, broken, since });
+            let key = PluginKey { tenant: owner.map(Into::into), name: "redact".to_owned() };
             let plugins = snapshot.plugins().with([(key, shelf)]);
             let mut known = plugins::Known::at_start(&snapshot);
             let told = known.compare(&snapshot.with_plugins(plugins.clone()));
             assert!(known.compare(&snapshot.with_plugins(plugins)).is_empty(), "it is told once");
-            told.iter()
-                .map(|told| data(told)["reason"].as_str().unwrap().to_owned())
-                .collect::<Vec<_>>()
+            let told = told.iter().map(|told| data(told)["reason"].as_str().unwrap().to_owned());
+            told.collect::<Vec<_>>()
         };
-        assert_eq!(told(None, false), [reason]);
-        assert_eq!(told(Some("acme"), true), [reason], "its own names nobody else");
-        let hidden = told(None, true);
-        assert!(hidden.len() == 1 && !hidden[0].contains("globex"), "{hidden:?}");
-        assert!(told(Some("globex"), false).is_empty(), "it is none of its business");
+        for (owner, broken, expected) in [
+            (None, &["acme"][..], "webhook acme/it"),
+            (None, &["acme", "globex"], "webhook acme/it; other tenants"),
+            (Some("acme"), &["acme"], "webhook acme/it"),
+        ] {
+            let told = told(owner, broken);
+            assert!(told.len() == 1 && told[0].ends_with(&format!(": {expected}")), "{told:?}");
+        }
+        assert!(told(Some("globex"), &["globex"]).is_empty(), "it is none of its business");
     }
 
     /// A pipeline over a store of its own.

@@ -109,11 +109,7 @@ impl Reloader {
             }
             news.push(key.clone());
             if let Some(misconfigured) = refused.get(key) {
-                let users: Vec<_> = misconfigured.iter().map(ToString::to_string).collect();
-                let users = users.join("; ");
-                entry.decline(key, format!(
-                    "configs that fit what runs now do not fit it; it waits until they are changed: {users}"
-                ));
+                entry.decline(key, misconfigured);
             } else if let Some((Waiting { plugin, content, took, .. }, replaced)) = entry.accept() {
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 let version = plugin.version().short();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::folder::{Content, Found};
 use super::loading::{Hashes, Known, Refused};
 use super::stamp::FileState;
-use crate::snapshot::{PluginKey, PluginStatus, Rejection};
+use crate::snapshot::{Misconfigured, PluginKey, PluginStatus, Rejection};
 use crate::transform::Plugin;
 
 /// How coarse the times of a file system may be. Within such a time, a file can change while its stamp stays.
@@ -194,9 +194,12 @@ impl Entry {
     }
 
     /// What waits has to wait on. Says so unless it was said before.
-    pub(super) fn decline(&mut self, key: &PluginKey, reason: String) {
+    pub(super) fn decline(&mut self, key: &PluginKey, broken: &[Misconfigured]) {
         self.refused = self.waiting.as_ref().map(|waiting| waiting.hashes);
-        self.reject(key, reason, true);
+        let broken: Vec<_> =
+            broken.iter().map(|it| (Arc::clone(&it.tenant), it.to_string())).collect();
+        let uses: Vec<_> = broken.iter().map(|(_, of)| of.as_str()).collect();
+        self.reject(key, Rejection::would_break(&uses), broken);
     }
 
     /// The files are no plugin. Says so unless it was said before.
@@ -212,10 +215,10 @@ impl Entry {
         } else {
             self.passing = 0;
         }
-        self.reject(key, reason, false);
+        self.reject(key, reason, Vec::new());
     }
 
-    fn reject(&mut self, key: &PluginKey, reason: String, names_users: bool) {
+    fn reject(&mut self, key: &PluginKey, reason: String, broken: Vec<(Arc<str>, String)>) {
         let version = self.refused.map(|(wasm, _)| wasm);
         let known = self.rejected.as_ref();
         if known.is_some_and(|known| (known.version, &known.reason) == (version, &reason)) {
@@ -223,7 +226,7 @@ impl Entry {
         }
         let kept = self.loaded.as_ref().map(|(plugin, _)| plugin.version().short());
         tracing::warn!(plugin = %key, kept, reason, "plugin rejected");
-        self.rejected = Some(Rejection { version, reason, names_users, since: Timestamp::now() });
+        self.rejected = Some(Rejection { version, reason, broken, since: Timestamp::now() });
     }
 
     /// The files are gone, and webhooks use the plugin. Says so unless it was said before.

@@ -110,6 +110,8 @@ impl Checked {
 pub struct Misconfigured {
     /// The plugin whose latest version is meant; none where a version is pinned.
     pub latest: Option<PluginKey>,
+    /// The tenant whose use it is.
+    pub tenant: Arc<str>,
     /// Who uses it: `webhook acme/orders`, or `tenant acme`.
     pub user: String,
     /// Which of the declared uses it is.
@@ -133,7 +135,8 @@ impl Misconfigured {
             None => format!("tenant {}", of.tenant),
         };
         let (plugin, version) = (of.link.name.clone(), version.clone());
-        Self { latest, user, index, plugin, version, place: of.place.clone(), misfits }
+        let tenant = Arc::clone(&of.tenant);
+        Self { latest, tenant, user, index, plugin, version, place: of.place.clone(), misfits }
     }
 
     /// One line for each misfit, with who uses the plugin and where that is declared.

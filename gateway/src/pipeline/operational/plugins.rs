@@ -17,10 +17,6 @@ use crate::shutdown::Drain;
 use crate::snapshot::{PluginKey, Rejection, Shelf, Snapshot, Tenant};
 use crate::transform::Plugin;
 
-/// Why a plugin for all tenants is refused when that would name what others have.
-const CONFIGS: &str =
-    "configs that fit what runs now do not fit it; it waits until they are changed";
-
 /// Tells of plugins until the drain begins.
 pub(in super::super) async fn run(pipeline: Pipeline, drain: Drain) {
     let mut replacements = pipeline.0.current.replacements();
@@ -108,9 +104,9 @@ fn rejected(snapshot: &Snapshot, key: &PluginKey, shelf: &Shelf, before: &State)
         let micros = rejection.since.as_microsecond().to_be_bytes();
         let hash = version.as_deref().unwrap_or_default();
         let identity = [name.as_bytes(), hash.as_bytes(), &micros];
-        let hidden = rejection.names_users && key.tenant.is_none();
+        let reason = rejection.reason_for(tenant.name());
         let news = PluginNews::Rejected {
-            reason: if hidden { CONFIGS } else { &rejection.reason },
+            reason: &reason,
             kept: shelf.active.as_ref().map(|plugin| plugin.version().to_string()),
             since: rejection.since,
         };
