@@ -66,7 +66,8 @@ pub(super) fn record(
     chains: &mut Chains,
     update: &Update,
 ) -> rusqlite::Result<Recorded> {
-    if is_recorded(connection, update)? {
+    let found = Found::of(connection, update)?;
+    if is_recorded(connection, update, &found)? {
         // Whatever followed is in hand already.
         return Ok(Recorded::default());
     }
@@ -83,14 +84,14 @@ pub(super) fn record(
                 Next::Dropped(reason) => (State::Dropped, Some(&**reason)),
                 _ => (State::Dead, None),
             };
-            let (webhook, queue) = set(state, None, false, reason)?;
-            follower = match (queue, &update.next) {
+            set(state, None, false, reason)?;
+            follower = match (&found.queue, &update.next) {
                 (None, _) => None,
-                (Some((key, _)), Next::Blocks) => {
-                    queue::block(connection, &webhook, &key, id)?;
+                (Some(key), Next::Blocks) => {
+                    queue::block(connection, &found.webhook, key, id)?;
                     None
                 }
-                (Some((key, _)), _) => queue::hand_over(connection, &webhook, &key, id)?,
+                (Some(key), _) => queue::hand_over(connection, &found.webhook, key, id)?,
             };
             forget_request(connection, update)?;
         }
@@ -101,17 +102,15 @@ pub(super) fn record(
             }
         }
         Next::Held(why) => {
-            let (webhook, _) = set(State::Held, None, false, None)?;
-            hold::add(connection, &webhook, why, update.attempt.is_some())?;
+            set(State::Held, None, false, None)?;
+            hold::add(connection, &found.webhook, why, update.attempt.is_some())?;
         }
         Next::Split { first, others } => {
-            let (event, due_at) = connection
-                .prepare_cached("SELECT event, due_at FROM deliveries WHERE id = ?1")?
-                .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let (_, queue) = set(State::Pending, Some(due_at), true, None)?;
+            let due_at = found.due_at.unwrap_or_default();
+            set(State::Pending, Some(due_at), true, None)?;
             insert_request(connection, id, first)?;
-            let place = queue.map(|(_, place)| place);
             for ((delivery, request), part) in others.iter().zip(2..) {
+                let (event, place) = (found.event, found.place);
                 insert_delivery(connection, event, delivery, part, due_at, chain, place)?;
                 insert_request(connection, delivery.id, request)?;
             }
@@ -124,8 +123,42 @@ pub(super) fn record(
     Ok(Recorded { follower })
 }
 
-/// The key of a delivery's queue, and its place there.
-type InQueue = Option<(String, i64)>;
+/// What the store knows of a delivery that is recorded.
+struct Found {
+    event: i64,
+    webhook: WebhookId,
+    is_held: bool,
+    due_at: Option<i64>,
+    queue: Option<String>,
+    place: Option<i64>,
+    /// The attempt is known already.
+    attempted: bool,
+}
+
+impl Found {
+    /// One query for all, since this runs for each attempt of each delivery. `RETURNING` of the update would make
+    /// a temporary table each time, at many times its cost.
+    fn of(connection: &Connection, update: &Update) -> rusqlite::Result<Self> {
+        let started_at = update.attempt.as_ref().map(|attempt| rows::micros(attempt.started_at));
+        connection
+            .prepare_cached(
+                "SELECT event, webhook, state = 'held', due_at, queue, place,
+                     EXISTS (SELECT 1 FROM attempts WHERE delivery = ?1 AND started_at = ?2)
+                 FROM deliveries WHERE id = ?1",
+            )?
+            .query_row(params![update.delivery.as_bytes(), started_at], |row| {
+                Ok(Self {
+                    event: row.get(0)?,
+                    webhook: WebhookId(row.get(1)?),
+                    is_held: row.get(2)?,
+                    due_at: row.get(3)?,
+                    queue: row.get(4)?,
+                    place: row.get(5)?,
+                    attempted: row.get(6)?,
+                })
+            })
+    }
+}
 
 fn set(
     connection: &Connection,
@@ -135,49 +168,38 @@ fn set(
     due_at: Option<i64>,
     claimed: bool,
     reason: Option<&str>,
-) -> rusqlite::Result<(WebhookId, InQueue)> {
+) -> rusqlite::Result<()> {
     let counted = update.attempt.is_some() && !matches!(update.next, Next::Held(_));
     connection
         .prepare_cached(
             "UPDATE deliveries
              SET state = ?2, due_at = ?3, claimed = ?4, reason = ?5, attempts = attempts + ?6,
                  chain = coalesce(?7, chain)
-             WHERE id = ?1 RETURNING webhook, queue, place",
+             WHERE id = ?1",
         )?
-        .query_row(
-            params![
-                update.delivery.as_bytes(),
-                state.as_str(),
-                due_at,
-                claimed,
-                reason,
-                counted,
-                chain
-            ],
-            |row| {
-                let queue: Option<String> = row.get(1)?;
-                let place: Option<i64> = row.get(2)?;
-                Ok((WebhookId(row.get(0)?), queue.zip(place)))
-            },
-        )
+        .execute(params![
+            update.delivery.as_bytes(),
+            state.as_str(),
+            due_at,
+            claimed,
+            reason,
+            counted,
+            chain
+        ])
+        .map(drop)
 }
 
 /// Whether this update was recorded before, where recording it twice would count or add something twice.
-fn is_recorded(connection: &Connection, update: &Update) -> rusqlite::Result<bool> {
-    let delivery = update.delivery.as_bytes();
+fn is_recorded(connection: &Connection, update: &Update, found: &Found) -> rusqlite::Result<bool> {
     match (&update.attempt, &update.next) {
-        (Some(attempt), _) => connection
-            .prepare_cached("SELECT 1 FROM attempts WHERE delivery = ?1 AND started_at = ?2")?
-            .exists(params![delivery, rows::micros(attempt.started_at)]),
+        (Some(_), _) => Ok(found.attempted),
         (None, Next::Split { others, .. }) => match others.first() {
             Some((other, _)) => connection
                 .prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1")?
                 .exists([other.id.as_bytes()]),
             None => Ok(false),
         },
-        (None, Next::Held(_)) => connection
-            .prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1 AND state = 'held'")?
-            .exists([delivery]),
+        (None, Next::Held(_)) => Ok(found.is_held),
         (None, _) => Ok(false),
     }
 }
