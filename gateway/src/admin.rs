@@ -1,8 +1,12 @@
-//! What can be asked of a running gateway: an event with all that became of it, the plugins and how they fare,
-//! what is held to be tried, and the probes.
+//! What can be asked of a running gateway: an event with all that became of it, deliveries by their state, replays and
+//! cancellations, the plugins and how they fare, what is held to be tried, and the probes.
 
 mod breakers;
+mod deliveries;
+mod jobs;
 mod plugins;
+mod request;
+mod selection;
 
 use std::sync::Arc;
 
@@ -17,7 +21,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::access::authenticate;
-use crate::delivery::Attempt;
+use crate::delivery::{Attempt, WebhookId};
 use crate::event::EventId;
 use crate::pipeline::Pipeline;
 use crate::problem::Problem;
@@ -32,11 +36,18 @@ struct Admin {
     drain: Drain,
 }
 
-/// `GET /v1/events/{id}`, `/v1/plugins`, `/v1/plugins/{name}`, `/healthz` and `/readyz`, and
-/// `POST /v1/plugins/{name}/reset`.
+/// `GET /v1/events/{id}`, `/v1/deliveries`, `/v1/jobs`, `/v1/jobs/{id}`, `/v1/plugins`, `/v1/plugins/{name}`,
+/// `/healthz` and `/readyz`, and `POST /v1/replays`, `/v1/cancellations`, `/v1/jobs/{id}/cancel` and
+/// `/v1/plugins/{name}/reset`.
 pub fn routes(current: Current, store: Arc<dyn Store>, pipeline: Pipeline, drain: Drain) -> Router {
     Router::new()
         .route("/v1/events/{id}", get(event))
+        .route("/v1/deliveries", get(deliveries::list))
+        .route("/v1/replays", post(jobs::replay))
+        .route("/v1/cancellations", post(jobs::cancel))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::one))
+        .route("/v1/jobs/{id}/cancel", post(jobs::stop))
         .route("/v1/plugins", get(plugins::plugins))
         .route("/v1/plugins/{name}", get(plugins::plugin))
         .route("/v1/plugins/{name}/reset", post(breakers::reset))
@@ -101,6 +112,8 @@ struct DeliveryView<'a> {
     state: &'static str,
     reason: Option<&'a str>,
     next_attempt_at: Option<Timestamp>,
+    /// The delivery that it repeats.
+    replay_of: Option<String>,
     plugins: Vec<PluginView<'a>>,
     attempts: Vec<AttemptView<'a>>,
 }
@@ -161,22 +174,26 @@ impl<'a> EventView<'a> {
 
 impl<'a> DeliveryView<'a> {
     fn new(record: &EventRecord, delivery: &'a DeliveryRecord, snapshot: &Snapshot) -> Self {
-        let webhook = snapshot.webhook(&delivery.webhook);
         let plugins = delivery.chain.split(',').filter_map(|plugin| plugin.split_once('@'));
         Self {
             id: delivery.id.to_string(),
-            webhook: WebhookView {
-                id: &delivery.webhook.0,
-                name: webhook.map(|webhook| webhook.definition.name.clone()),
-            },
+            webhook: WebhookView::new(&delivery.webhook, snapshot),
             message_id: record.event.id.of_part(delivery.part),
             part: delivery.part,
             state: delivery.state.as_str(),
             reason: delivery.reason.as_deref(),
             next_attempt_at: delivery.due_at,
+            replay_of: delivery.replay_of.map(|id| id.to_string()),
             plugins: plugins.map(|(name, version)| PluginView { name, version }).collect(),
             attempts: delivery.attempts.iter().zip(1..).map(AttemptView::new).collect(),
         }
+    }
+}
+
+impl<'a> WebhookView<'a> {
+    fn new(id: &'a WebhookId, snapshot: &Snapshot) -> Self {
+        let webhook = snapshot.webhook(id);
+        Self { id: &id.0, name: webhook.map(|webhook| webhook.definition.name.clone()) }
     }
 }
 

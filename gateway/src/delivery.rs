@@ -1,11 +1,15 @@
 //! A delivery: what one webhook is owed of one event, what became of it, and how it can fail.
 
+mod state;
+
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use uuid::Uuid;
+
+pub use self::state::State;
 
 /// The id of a delivery, shown as `dlv_` and a UUIDv7 in 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +39,13 @@ impl DeliveryId {
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
+    }
+
+    /// An id below all that were made then or later.
+    #[must_use]
+    pub fn before(time: Timestamp) -> Self {
+        let millis = u128::try_from(time.as_millisecond()).unwrap_or(0);
+        Self(Uuid::from_u128(millis << 80))
     }
 }
 
@@ -67,6 +78,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// The rendered request, once one is stored: the plugins do not run again.
     pub request: Option<Arc<Request>>,
+    /// It repeats one part of a split: of what the plugins make, that part alone is sent.
+    pub only_part: bool,
 }
 
 /// A request as the plugins left it: all but the webhook's own URL, headers and signature.
@@ -172,48 +185,6 @@ pub fn is_header_name(name: &str) -> bool {
 #[must_use]
 pub fn is_header_value(value: &str) -> bool {
     value.bytes().all(|b| matches!(b, b'\t' | b' '..=b'~'))
-}
-
-/// Where a delivery stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// No attempt has been made yet.
-    Pending,
-    /// An attempt failed, and another is due.
-    Retrying,
-    /// Its plugins keep failing: it waits until they are replaced, reset, or found to work again.
-    Held,
-    /// The receiver took it.
-    Delivered,
-    /// Nothing is to be sent: a plugin decided so, or it failed and the webhook says so.
-    Dropped,
-    /// It failed for good.
-    Dead,
-}
-
-impl State {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Pending, Self::Retrying, Self::Held, Self::Delivered, Self::Dropped, Self::Dead];
-
-    /// The state's name in the API and in the store.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Retrying => "retrying",
-            Self::Held => "held",
-            Self::Delivered => "delivered",
-            Self::Dropped => "dropped",
-            Self::Dead => "dead",
-        }
-    }
-
-    /// The state of this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
-    }
 }
 
 /// One try, as it is recorded.

@@ -10,6 +10,7 @@ mod claim;
 mod dispatch;
 mod hold;
 mod host;
+mod jobs;
 mod keeper;
 mod ready;
 mod render;
@@ -17,6 +18,7 @@ mod render;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use crate::deliver::Client;
 use crate::delivery::{Delivery, DeliveryId, Request};
@@ -77,6 +79,8 @@ struct Inner {
     breakers: Breakers,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
+    /// Rings when a job has been made.
+    new_job: Notify,
 }
 
 impl Pipeline {
@@ -98,9 +102,12 @@ impl Pipeline {
         let alarm = Arc::default();
         let ready = Ready::new(config, Arc::clone(&alarm));
         let breakers = Breakers::new(config.breaker.clone(), held);
-        let pipeline = Self(Arc::new(Inner { store, current, client, ready, breakers, alarm }));
+        let new_job = Notify::new();
+        let inner = Inner { store, current, client, ready, breakers, alarm, new_job };
+        let pipeline = Self(Arc::new(inner));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(jobs::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         Ok(pipeline)
     }
@@ -186,7 +193,14 @@ impl Pipeline {
                 let start = if slot.is_some() { Start::InHand } else { Start::Due };
                 if let Some(slot) = slot {
                     let webhook = webhook.id.clone();
-                    let delivery = Delivery { id, webhook, part: 1, attempts: 0, request: None };
+                    let delivery = Delivery {
+                        id,
+                        webhook,
+                        part: 1,
+                        attempts: 0,
+                        request: None,
+                        only_part: false,
+                    };
                     jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
                 }
                 NewDelivery { id, webhook: webhook.id.clone(), start }

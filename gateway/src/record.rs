@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod contract;
+mod jobs;
 mod sqlite;
 
 use std::fmt;
@@ -22,6 +23,10 @@ use crate::digest::Digest;
 use crate::event::{Event, EventId};
 use crate::kv;
 
+pub use self::jobs::{
+    Action, Begun, Filter, Job, JobId, JobState, Listed, MAX_OPEN_JOBS, NewJob, Pace, Page,
+    Selection, Stepped,
+};
 pub use self::sqlite::SqliteStore;
 
 /// Where and how events are kept.
@@ -45,7 +50,8 @@ pub trait Store: Send + Sync + 'static {
     fn claim(&self, now: Timestamp, limit: usize, except: Vec<WebhookId>)
     -> Operation<'_, Claimed>;
 
-    /// Records what became of a delivery in hand.
+    /// Records what became of a delivery in hand. One that was cancelled meanwhile stays so, unless the
+    /// receiver took it.
     fn record(&self, update: Update) -> Operation<'_, ()>;
 
     /// Takes in hand held deliveries of a webhook, in order of acceptance.
@@ -62,6 +68,36 @@ pub trait Store: Send + Sync + 'static {
 
     /// An event of a tenant, with all that became of it.
     fn event(&self, tenant: Arc<str>, id: EventId) -> Operation<'_, Option<EventRecord>>;
+
+    /// A page of up to `limit` deliveries of a tenant, newest first, from before the delivery `after` on.
+    fn deliveries(
+        &self,
+        tenant: Arc<str>,
+        filter: Filter,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Operation<'_, Page>;
+
+    /// Keeps a job, to be done in steps, or, when something is wrong with it, does not.
+    fn begin_job(&self, job: NewJob) -> Operation<'_, Begun>;
+
+    /// Does the next step of a job. What it did to deliveries and how far the job is are kept together, so
+    /// that each delivery is acted on once, whenever the process ends.
+    fn step_job(&self, id: JobId, now: Timestamp, pace: Pace) -> Operation<'_, Stepped>;
+
+    /// Ends a job of a tenant before it is through, and gives it as it is then; one that has ended is left
+    /// as it is.
+    fn stop_job(&self, tenant: Arc<str>, id: JobId, now: Timestamp) -> Operation<'_, Option<Job>>;
+
+    /// A job of a tenant.
+    fn job(&self, tenant: Arc<str>, id: JobId) -> Operation<'_, Option<Job>>;
+
+    /// Up to `limit` jobs of a tenant, newest first, from before the job `after` on.
+    fn jobs(&self, tenant: Arc<str>, after: Option<JobId>, limit: usize)
+    -> Operation<'_, Vec<Job>>;
+
+    /// The jobs of all tenants that have not ended.
+    fn open_jobs(&self) -> Operation<'_, Vec<JobId>>;
 
     /// Does an operation on the keys of a plugin, or answers as it did in an earlier run of the same
     /// delivery. A change and its answer are kept together; [`Store::record`] forgets the answers once
@@ -304,10 +340,12 @@ pub struct DeliveryRecord {
     pub part: u32,
     /// Where it stands.
     pub state: State,
-    /// Why it was dropped, or is held.
+    /// Why it was dropped or cancelled, or is held.
     pub reason: Option<String>,
     /// When the next attempt is due, unless it is finished or held.
     pub due_at: Option<Timestamp>,
+    /// The delivery that it repeats.
+    pub replay_of: Option<DeliveryId>,
     /// The plugin versions that made it, as in [`Update::chain`].
     pub chain: String,
     /// Its attempts, in order.

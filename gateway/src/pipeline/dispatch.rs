@@ -124,6 +124,19 @@ async fn attempt(
                     let next = Next::Dropped(reason);
                     return Update { delivery: delivery.id, attempt: None, chain, next }.into();
                 }
+                Outcome::Forward(parts) if delivery.only_part => {
+                    let made = parts.len();
+                    let index =
+                        usize::try_from(delivery.part).unwrap_or(usize::MAX).saturating_sub(1);
+                    let Some(part) = parts.into_iter().nth(index) else {
+                        let next = Next::Dropped(format!(
+                            "of this event, the plugins now make {made} parts; this is part {}",
+                            delivery.part
+                        ));
+                        return Update { delivery: delivery.id, attempt: None, chain, next }.into();
+                    };
+                    Arc::new(part)
+                }
                 Outcome::Forward(parts) => {
                     split(pipeline, webhook, event, delivery, parts, &chain).await
                 }
@@ -197,7 +210,8 @@ async fn split(
             if let Some(slot) = slot {
                 let request = Some(Arc::clone(&request));
                 let webhook = webhook.id.clone();
-                let delivery = Delivery { id, webhook, part, attempts: 0, request };
+                let delivery =
+                    Delivery { id, webhook, part, attempts: 0, request, only_part: false };
                 jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
             }
             (NewDelivery { id, webhook: webhook.id.clone(), start }, request)

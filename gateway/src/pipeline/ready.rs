@@ -4,6 +4,8 @@
 //! so that a webhook with much to do, a slow receiver, or a tenant with many of them leaves the others
 //! theirs. Everything is bounded: what finds no room waits in the store.
 
+mod take_out;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -434,6 +436,7 @@ mod tests {
             part: 1,
             attempts: 0,
             request: None,
+            only_part: false,
         };
         let slot = ready.reserve(&tenant(name), &webhook(name), 10, limit)?;
         Some(Job { event: Arc::new(event), delivery, slot, turn: Turn::Own })
@@ -454,6 +457,27 @@ mod tests {
             ready.push(job(&ready, name, 10).unwrap());
         }
         assert_eq!(names(&started(&ready)), ["a", "b", "c", "a", "b", "a"]);
+    }
+
+    #[test]
+    fn what_is_taken_out_gives_its_room_back_and_leaves_the_others_their_turns() {
+        let ready = ready(100, 100);
+        for name in ["a", "b", "a"] {
+            ready.push(job(&ready, name, 10).unwrap());
+        }
+        let gone = job(&ready, "c", 10).unwrap();
+        let trial = Job { turn: Turn::Trial, ..job(&ready, "c", 10).unwrap() };
+        let out = [&gone, &trial].map(|job| (webhook("c"), job.delivery.id));
+        ready.push(gone);
+        assert_eq!(names(&ready.take_out(&out)), ["c"]);
+        ready.push(trial);
+        assert!(ready.take_out(&out).is_empty(), "its breaker waits for it");
+        let first = ready.next().unwrap();
+        let under_way = [(webhook("a"), first.delivery.id), (webhook("z"), first.delivery.id)];
+        assert!(ready.take_out(&under_way).is_empty());
+        assert_eq!(names(&started(&ready)), ["b", "c", "a"]);
+        drop(first);
+        assert_eq!(ready.room(), (100, Vec::new()));
     }
 
     #[test]

@@ -44,6 +44,9 @@ macro_rules! contract {
     };
 }
 
+mod jobs;
+mod states;
+
 mod sqlite {
     use super::*;
 

@@ -2,9 +2,12 @@
 
 mod accept;
 mod hold;
+mod jobs;
 mod kv;
 mod read;
 mod rows;
+mod step;
+mod walk;
 mod write;
 mod writer;
 
@@ -18,8 +21,8 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::{
-    Accepted, Claimed, Config, EventRecord, Held, Operation, Store, StoreError, Submission, Taken,
-    Update, Which,
+    Accepted, Begun, Claimed, Config, EventRecord, Filter, Held, Job, JobId, NewJob, Operation,
+    Pace, Page, Stepped, Store, StoreError, Submission, Taken, Update, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -34,6 +37,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_events_and_deliveries.sql"),
     include_str!("../../migrations/sqlite/0002_keys_of_plugins.sql"),
     include_str!("../../migrations/sqlite/0003_held_deliveries.sql"),
+    include_str!("../../migrations/sqlite/0006_jobs.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -146,6 +150,47 @@ impl Store for SqliteStore {
 
     fn event(&self, tenant: Arc<str>, id: EventId) -> Operation<'_, Option<EventRecord>> {
         Box::pin(self.read(move |connection| read::event(connection, &tenant, &id)))
+    }
+
+    fn deliveries(
+        &self,
+        tenant: Arc<str>,
+        filter: Filter,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Operation<'_, Page> {
+        Box::pin(
+            self.read(move |connection| walk::page(connection, &tenant, &filter, after, limit)),
+        )
+    }
+
+    fn begin_job(&self, job: NewJob) -> Operation<'_, Begun> {
+        self.writer.ask(|reply| Command::BeginJob(job, reply))
+    }
+
+    fn step_job(&self, id: JobId, now: Timestamp, pace: Pace) -> Operation<'_, Stepped> {
+        self.writer.ask(move |reply| Command::StepJob { id, now, pace, reply })
+    }
+
+    fn stop_job(&self, tenant: Arc<str>, id: JobId, now: Timestamp) -> Operation<'_, Option<Job>> {
+        self.writer.ask(move |reply| Command::StopJob { tenant, id, now, reply })
+    }
+
+    fn job(&self, tenant: Arc<str>, id: JobId) -> Operation<'_, Option<Job>> {
+        Box::pin(self.read(move |connection| jobs::get(connection, &tenant, id)))
+    }
+
+    fn jobs(
+        &self,
+        tenant: Arc<str>,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Operation<'_, Vec<Job>> {
+        Box::pin(self.read(move |connection| jobs::list(connection, &tenant, after, limit)))
+    }
+
+    fn open_jobs(&self) -> Operation<'_, Vec<JobId>> {
+        Box::pin(self.read(jobs::open))
     }
 
     fn kv(&self, request: Request) -> Operation<'_, Outcome> {

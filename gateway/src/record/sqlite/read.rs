@@ -24,10 +24,11 @@ pub(super) fn event(
     let mut deliveries = snapshot
         .prepare_cached(
             "SELECT id, deliveries.webhook, part, state, reason, due_at, coalesce(plugins, ''),
-                 cause, setup, failure, message, since
+                 cause, setup, failure, message, since, replay_of
              FROM deliveries LEFT JOIN chains ON chains.seq = deliveries.chain
+                 LEFT JOIN replays ON replays.delivery = deliveries.id
                  LEFT JOIN holds ON state = 'held' AND holds.webhook = deliveries.webhook
-             WHERE event = ?1 ORDER BY deliveries.webhook, part",
+             WHERE event = ?1 ORDER BY deliveries.webhook, part, deliveries.id",
         )?
         .query_map([seq], |row| {
             // One reason stands for all that a webhook has held.
@@ -42,6 +43,7 @@ pub(super) fn event(
                 state: rows::state(row, 3)?,
                 reason,
                 due_at: row.get::<_, Option<i64>>(5)?.map(rows::timestamp),
+                replay_of: row.get::<_, Option<_>>(12)?.map(DeliveryId::from_bytes),
                 chain: row.get(6)?,
                 attempts: Vec::new(),
             })

@@ -110,6 +110,7 @@ pub(super) fn record(
 ) -> rusqlite::Result<()> {
     let chain = chains.seq(connection, &update.chain)?;
     let counted = update.attempt.is_some() && !matches!(update.next, Next::Held(_));
+    let cancelled = is_cancelled(connection, update.delivery)?;
     let set = |state: State, due_at: Option<i64>, claimed: bool, reason: Option<&str>| {
         connection
             .prepare_cached(
@@ -130,6 +131,8 @@ pub(super) fn record(
             .map(drop)
     };
     match &update.next {
+        // It was in hand when it was cancelled: what came of it changes nothing any more.
+        Next::Dropped(_) | Next::Dead | Next::Retry { .. } | Next::Held(_) if cancelled => {}
         Next::Delivered => set(State::Delivered, None, false, None)?,
         Next::Dropped(reason) => set(State::Dropped, None, false, Some(reason))?,
         Next::Dead => set(State::Dead, None, false, None)?,
@@ -148,17 +151,23 @@ pub(super) fn record(
         }
         Next::Split { first, others } => {
             let (event, due_at) = connection
-                .prepare_cached("SELECT event, due_at FROM deliveries WHERE id = ?1")?
+                .prepare_cached("SELECT event, coalesce(due_at, 0) FROM deliveries WHERE id = ?1")?
                 .query_row([update.delivery.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            set(State::Pending, Some(due_at), true, None)?;
-            insert_request(connection, update.delivery, first)?;
+            if !cancelled {
+                set(State::Pending, Some(due_at), true, None)?;
+                insert_request(connection, update.delivery, first)?;
+            }
             for ((delivery, request), part) in others.iter().zip(2..) {
                 insert_delivery(connection, event, delivery, part, due_at, chain)?;
                 insert_request(connection, delivery.id, request)?;
+                if cancelled {
+                    cancel_with(connection, delivery.id, update.delivery)?;
+                }
             }
         }
     }
-    if !matches!(update.next, Next::Retry { .. } | Next::Held(_) | Next::Split { .. }) {
+    // What is dead may be replayed with the same bytes.
+    if matches!(update.next, Next::Delivered | Next::Dropped(_)) {
         forget_request(connection, update)?;
     }
     update
@@ -167,7 +176,29 @@ pub(super) fn record(
         .map_or(Ok(()), |attempt| insert_attempt(connection, update.delivery, attempt))
 }
 
-/// A finished delivery sends nothing again.
+fn is_cancelled(connection: &Connection, delivery: DeliveryId) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1 AND state = 'cancelled'")?
+        .exists([delivery.as_bytes()])
+}
+
+/// A part goes the way of the delivery that it was split from.
+fn cancel_with(
+    connection: &Connection,
+    part: DeliveryId,
+    first: DeliveryId,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET state = 'cancelled', due_at = NULL, claimed = 0,
+                 reason = (SELECT reason FROM deliveries WHERE id = ?2)
+             WHERE id = ?1",
+        )?
+        .execute([part.as_bytes(), first.as_bytes()])
+        .map(drop)
+}
+
+/// What the receiver took, or nobody is to get, is not sent again.
 fn forget_request(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM requests WHERE delivery = ?1")?
@@ -241,8 +272,8 @@ pub(super) fn insert_delivery(
     };
     connection
         .prepare_cached(
-            "INSERT INTO deliveries (id, event, webhook, part, state, attempts, due_at, claimed, chain)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8)",
+            "INSERT INTO deliveries (id, event, webhook, part, state, attempts, due_at, claimed, chain, tenant)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, (SELECT tenant FROM events WHERE seq = ?2))",
         )?
         .execute(params![
             delivery.id.as_bytes(),

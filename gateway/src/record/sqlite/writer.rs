@@ -5,16 +5,20 @@
 //! nobody.
 
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{Accepted, Claimed, Operation, StoreError, Submission, Taken, Update, Which};
+use super::super::{
+    Accepted, Begun, Claimed, Job, JobId, NewJob, Operation, Pace, Stepped, StoreError, Submission,
+    Taken, Update, Which,
+};
 use super::kv::{self, Journals};
 use super::write::{self, Chains};
-use super::{accept, hold};
+use super::{accept, hold, jobs, step};
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::kv::{Outcome as KeyOutcome, Request as KeyRequest};
 
@@ -37,6 +41,9 @@ pub(super) enum Command {
     SweepKeys { now: Timestamp, limit: usize, reply: Reply<usize> },
     TakeHeld(WebhookId, Which, Reply<Taken>),
     Lift(WebhookId, Reply<()>),
+    BeginJob(NewJob, Reply<Begun>),
+    StepJob { id: JobId, now: Timestamp, pace: Pace, reply: Reply<Stepped> },
+    StopJob { tenant: Arc<str>, id: JobId, now: Timestamp, reply: Reply<Option<Job>> },
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -135,6 +142,9 @@ enum Outcome {
     Kv(KeyOutcome),
     Swept(usize),
     Taken(Taken),
+    Begun(Begun),
+    Stepped(Stepped),
+    Stopped(Option<Job>),
     Done,
 }
 
@@ -192,6 +202,13 @@ impl Command {
                 hold::take(connection, webhook, *which).map(Outcome::Taken)
             }
             Self::Lift(webhook, _) => hold::lift(connection, webhook).map(|()| Outcome::Done),
+            Self::BeginJob(job, _) => jobs::begin(connection, job).map(Outcome::Begun),
+            Self::StepJob { id, now, pace, .. } => {
+                step::step(connection, *id, *now, *pace).map(Outcome::Stepped)
+            }
+            Self::StopJob { tenant, id, now, .. } => {
+                jobs::stop(connection, tenant, *id, *now).map(Outcome::Stopped)
+            }
         }
     }
 
@@ -209,6 +226,9 @@ impl Command {
             (Self::TakeHeld(.., reply), Outcome::Taken(taken)) => {
                 drop(reply.send(Ok(taken)));
             }
+            (Self::BeginJob(_, reply), Outcome::Begun(begun)) => drop(reply.send(Ok(begun))),
+            (Self::StepJob { reply, .. }, Outcome::Stepped(step)) => drop(reply.send(Ok(step))),
+            (Self::StopJob { reply, .. }, Outcome::Stopped(job)) => drop(reply.send(Ok(job))),
             (
                 Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply),
                 Outcome::Done,
@@ -228,6 +248,9 @@ impl Command {
             Self::Kv(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::SweepKeys { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
+            Self::BeginJob(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::StepJob { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::StopJob { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Record(_, reply) | Self::Release(_, reply) | Self::Lift(_, reply) => {
                 drop(reply.send(Err(error.clone())))
             }
