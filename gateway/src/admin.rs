@@ -7,6 +7,7 @@ mod jobs;
 mod plugins;
 mod request;
 mod selection;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -36,8 +37,8 @@ struct Admin {
     drain: Drain,
 }
 
-/// `GET /v1/events/{id}`, `/v1/deliveries`, `/v1/jobs`, `/v1/jobs/{id}`, `/v1/plugins`, `/v1/plugins/{name}`,
-/// `/healthz` and `/readyz`, and `POST /v1/replays`, `/v1/cancellations`, `/v1/jobs/{id}/cancel` and
+/// `GET /v1/events/{id}`, `/v1/deliveries`, `/v1/jobs`, `/v1/jobs/{id}`, `/v1/webhooks`, `/v1/webhooks/{id}`, `/v1/plugins`, `/v1/plugins/{name}`,
+/// `/healthz` and `/readyz`, and `POST /v1/replays`, `/v1/cancellations`, `/v1/jobs/{id}/cancel`, `/v1/webhooks/{id}/disable`, `…/enable` and
 /// `/v1/plugins/{name}/reset`.
 pub fn routes(current: Current, store: Arc<dyn Store>, pipeline: Pipeline, drain: Drain) -> Router {
     Router::new()
@@ -48,6 +49,10 @@ pub fn routes(current: Current, store: Arc<dyn Store>, pipeline: Pipeline, drain
         .route("/v1/jobs", get(jobs::list))
         .route("/v1/jobs/{id}", get(jobs::one))
         .route("/v1/jobs/{id}/cancel", post(jobs::stop))
+        .route("/v1/webhooks", get(webhooks::list))
+        .route("/v1/webhooks/{id}", get(webhooks::one))
+        .route("/v1/webhooks/{id}/disable", post(webhooks::disable))
+        .route("/v1/webhooks/{id}/enable", post(webhooks::enable))
         .route("/v1/plugins", get(plugins::plugins))
         .route("/v1/plugins/{name}", get(plugins::plugin))
         .route("/v1/plugins/{name}/reset", post(breakers::reset))

@@ -8,6 +8,7 @@ mod breaker;
 mod breakers;
 mod claim;
 mod dispatch;
+mod health;
 mod hold;
 mod host;
 mod jobs;
@@ -16,6 +17,7 @@ mod ready;
 mod render;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -32,9 +34,11 @@ use crate::snapshot::{Current, Tenant};
 use breaker::Turn;
 use breakers::{Breakers, Joining};
 use claim::Alarm;
+use health::Health;
 use ready::{Job, Ready, Slot};
 
 pub use self::breaker::Config as BreakerConfig;
+pub use self::health::Waiting;
 pub use self::host::services;
 
 /// How much work is under way at once, and when it is held.
@@ -52,6 +56,8 @@ pub struct Config {
     pub webhook_concurrency: usize,
     /// When the deliveries of a webhook are held because its plugins fail.
     pub breaker: BreakerConfig,
+    /// A webhook to which nothing gets through for so long is disabled; none is if nothing is said.
+    pub disable_after: Option<Duration>,
 }
 
 impl Default for Config {
@@ -63,6 +69,7 @@ impl Default for Config {
             tenant_concurrency: 768,
             webhook_concurrency: 256,
             breaker: BreakerConfig::default(),
+            disable_after: Some(Duration::from_secs(5 * 24 * 60 * 60)),
         }
     }
 }
@@ -77,6 +84,7 @@ struct Inner {
     client: Client,
     ready: Ready,
     breakers: Breakers,
+    health: Health,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
     /// Rings when a job has been made.
@@ -102,8 +110,10 @@ impl Pipeline {
         let alarm = Arc::default();
         let ready = Ready::new(config, Arc::clone(&alarm));
         let breakers = Breakers::new(config.breaker.clone(), held);
+        let states = store.webhook_states().await?;
+        let health = Health::new(config.disable_after, states);
         let new_job = Notify::new();
-        let inner = Inner { store, current, client, ready, breakers, alarm, new_job };
+        let inner = Inner { store, current, client, ready, breakers, health, alarm, new_job };
         let pipeline = Self(Arc::new(inner));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
@@ -146,7 +156,7 @@ impl Pipeline {
             .map(|(event, given_id)| {
                 let event = Arc::new(event);
                 let (deliveries, jobs) = self.route(tenant, &event, &mut joining);
-                let is_due = |new: &NewDelivery| matches!(new.start, Start::Due);
+                let is_due = |new: &NewDelivery| matches!(new.start, Start::Due | Start::Paused);
                 all_in_hand &= !deliveries.iter().any(is_due);
                 fresh.push(jobs);
                 NewEvent { event, given_id, deliveries }
@@ -182,6 +192,10 @@ impl Pipeline {
             .route(&event.event_type)
             .map(|webhook| {
                 let id = DeliveryId::generate();
+                if self.0.health.is_disabled(&webhook.id) {
+                    let start = Start::Paused;
+                    return NewDelivery { id, webhook: webhook.id.clone(), start };
+                }
                 if let Err((hold, joins)) = self.0.breakers.admit(&webhook.id, Turn::Own) {
                     joining.push(joins);
                     let start = Start::Held(hold);

@@ -24,8 +24,8 @@ use crate::event::{Event, EventId};
 use crate::kv;
 
 pub use self::jobs::{
-    Action, Begun, Filter, Job, JobId, JobState, Listed, MAX_OPEN_JOBS, NewJob, Pace, Page,
-    Selection, Stepped,
+    Action, Begun, Disabled, Filter, Job, JobId, JobState, Listed, MAX_OPEN_JOBS, NewJob, Pace,
+    Page, Selection, Stepped, WebhookState,
 };
 pub use self::sqlite::SqliteStore;
 
@@ -98,6 +98,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// The jobs of all tenants that have not ended.
     fn open_jobs(&self) -> Operation<'_, Vec<JobId>>;
+
+    /// What is known of the webhooks that fail or are disabled.
+    fn webhook_states(&self) -> Operation<'_, Vec<WebhookState>>;
+
+    /// Keeps since when a webhook has failed, or that it does not any more.
+    fn note_failing(&self, webhook: WebhookId, since: Option<Timestamp>) -> Operation<'_, ()>;
+
+    /// Disables a webhook: from here on, its deliveries can be paused.
+    fn disable_webhook(&self, webhook: WebhookId, disabled: Disabled) -> Operation<'_, ()>;
+
+    /// Enables a webhook and keeps a job for what is paused; what comes to be paused later is due instead.
+    fn enable_webhook(&self, webhook: WebhookId, job: NewJob) -> Operation<'_, Job>;
+
+    /// How many deliveries of each of these webhooks are paused.
+    fn paused(&self, webhooks: Vec<WebhookId>) -> Operation<'_, Vec<u64>>;
 
     /// Does an operation on the keys of a plugin, or answers as it did in an earlier run of the same
     /// delivery. A change and its answer are kept together; [`Store::record`] forgets the answers once
@@ -172,6 +187,8 @@ pub enum Start {
     Due,
     /// Held, for this reason.
     Held(Arc<Hold>),
+    /// Paused if its webhook is disabled, and due otherwise.
+    Paused,
 }
 
 /// Why the deliveries of a webhook are held.
@@ -310,6 +327,9 @@ pub enum Next {
     /// Nothing until it is taken from the held ones. An attempt that comes with it is what the hold
     /// tells of, and does not count for the retry schedule.
     Held(Arc<Hold>),
+    /// Nothing until its webhook is enabled, with this request if one was rendered and is not kept yet; it is due
+    /// if that has been done meanwhile.
+    Paused(Option<Arc<Request>>),
     /// The event became several parts: the delivery in hand is the first; each of the others becomes
     /// a delivery of its own.
     Split {

@@ -26,8 +26,9 @@ struct JobsView<'a> {
     next: Option<String>,
 }
 
+/// A job as the API shows it.
 #[derive(Serialize)]
-struct JobView<'a> {
+pub(super) struct JobView<'a> {
     id: String,
     action: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,11 +184,12 @@ fn missing(id: &str) -> Problem {
 }
 
 impl<'a> JobView<'a> {
-    fn new(job: &'a Job, snapshot: &Snapshot) -> Self {
+    pub(super) fn new(job: &'a Job, snapshot: &Snapshot) -> Self {
         let (action, same_bytes) = match job.action {
             Action::Replay => ("replay", Some(false)),
             Action::ReplaySameBytes => ("replay", Some(true)),
             Action::Cancel => ("cancel", None),
+            Action::Resume => ("resume", None),
         };
         Self {
             id: job.id.to_string(),

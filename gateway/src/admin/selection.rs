@@ -86,7 +86,7 @@ pub(super) fn read(
     let action = match (action, fields.remove("same_bytes")) {
         (Action::Replay, Some(Value::Bool(true))) => Action::ReplaySameBytes,
         (Action::Replay, None | Some(Value::Bool(false))) | (_, None) => action,
-        (Action::Cancel, Some(_)) => {
+        (Action::Cancel | Action::Resume, Some(_)) => {
             errors.push(wrong("same_bytes", "is for replays alone"));
             action
         }

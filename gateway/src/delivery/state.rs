@@ -9,6 +9,8 @@ pub enum State {
     Retrying,
     /// Its plugins keep failing: it waits until they are replaced, reset, or found to work again.
     Held,
+    /// Its webhook is disabled: it waits until that is enabled.
+    Paused,
     /// The receiver took it.
     Delivered,
     /// Nothing is to be sent: a plugin decided so, or it failed and the webhook says so.
@@ -21,10 +23,11 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Pending,
         Self::Retrying,
         Self::Held,
+        Self::Paused,
         Self::Delivered,
         Self::Dropped,
         Self::Dead,
@@ -35,7 +38,7 @@ impl State {
     #[must_use]
     pub fn is_finished(self) -> bool {
         match self {
-            Self::Pending | Self::Retrying | Self::Held => false,
+            Self::Pending | Self::Retrying | Self::Held | Self::Paused => false,
             Self::Delivered | Self::Dropped | Self::Dead | Self::Cancelled => true,
         }
     }
@@ -47,6 +50,7 @@ impl State {
             Self::Pending => "pending",
             Self::Retrying => "retrying",
             Self::Held => "held",
+            Self::Paused => "paused",
             Self::Delivered => "delivered",
             Self::Dropped => "dropped",
             Self::Dead => "dead",

@@ -103,6 +103,10 @@ async fn attempt(
         let attempt = began.failed(failure);
         return failed(delivery, &Schedule::default(), attempt, Arc::default(), None).into();
     };
+    if pipeline.0.health.is_disabled(&webhook.id) {
+        let (delivery, next) = (delivery.id, Next::Paused(None));
+        return Update { delivery, attempt: None, chain: Arc::default(), next }.into();
+    }
     let mut chain = Arc::default();
     // A stored request is sent as it is: the plugins do not run again.
     let stored = delivery.request.is_some();
@@ -145,11 +149,16 @@ async fn attempt(
     };
     let exchange = send(pipeline, webhook, event, delivery, &request, began.at).await;
     let attempt = began.ended(exchange.status, exchange.failure, exchange.excerpt);
+    let disabled = pipeline.learn(webhook, &attempt).await;
     if attempt.failure.is_none() {
         let next = Next::Delivered;
         return Update { delivery: delivery.id, attempt: Some(attempt), chain, next }.into();
     }
     let keep = (!stored).then_some(request);
+    if disabled {
+        let (delivery, attempt, next) = (delivery.id, Some(attempt), Next::Paused(keep));
+        return Update { delivery, attempt, chain, next }.into();
+    }
     failed(delivery, &webhook.definition.retry, attempt, chain, keep).into()
 }
 
@@ -280,6 +289,8 @@ fn jitter(delivery: DeliveryId) -> f64 {
 async fn record(pipeline: &Pipeline, update: Update) {
     let due = match &update.next {
         Next::Retry { at, .. } => Some(*at),
+        // Its webhook may have been enabled meanwhile.
+        Next::Paused(_) => Some(Timestamp::now()),
         Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Held(_) | Next::Split { .. } => {
             None
         }
@@ -314,6 +325,10 @@ fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, ended: &Ended) 
             let webhook = name();
             tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, "attempt failed; the delivery is held");
         }
+        (Next::Paused(_), Some(failure)) => {
+            let webhook = name();
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, "attempt failed; the delivery waits, as its webhook is disabled");
+        }
         (Next::Dropped(_), Some(failure)) => {
             let webhook = name();
             tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, "attempt failed; the delivery is dropped, as the webhook says");
@@ -324,6 +339,9 @@ fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, ended: &Ended) 
         }
         (Next::Held(_), None) => {
             tracing::debug!(tenant, webhook = %id, %event, %delivery, "held");
+        }
+        (Next::Paused(_), None) => {
+            tracing::debug!(tenant, webhook = %id, %event, %delivery, "paused");
         }
         (Next::Dropped(reason), None) => {
             tracing::debug!(tenant, webhook = %id, %event, %delivery, reason, "dropped");

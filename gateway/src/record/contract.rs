@@ -46,6 +46,7 @@ macro_rules! contract {
 
 mod jobs;
 mod states;
+mod webhooks;
 
 mod sqlite {
     use super::*;

@@ -61,6 +61,8 @@ pub enum Action {
     ReplaySameBytes,
     /// Ends a delivery that is not finished.
     Cancel,
+    /// Goes on with a delivery that is paused.
+    Resume,
 }
 
 impl Action {
@@ -70,6 +72,7 @@ impl Action {
         match self {
             Self::Replay | Self::ReplaySameBytes => state.is_finished(),
             Self::Cancel => !state.is_finished(),
+            Self::Resume => state == State::Paused,
         }
     }
 }
@@ -261,6 +264,26 @@ pub struct Listed {
     pub attempts: u32,
     /// The last of them.
     pub last_attempt: Option<Attempt>,
+}
+
+/// What is known of a webhook that fails or is disabled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookState {
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// The first failure after the last success.
+    pub failing_since: Option<Timestamp>,
+    /// Nothing is sent to it.
+    pub disabled: Option<Disabled>,
+}
+
+/// That a webhook is disabled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disabled {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub reason: String,
 }
 
 #[cfg(test)]

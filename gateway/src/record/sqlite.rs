@@ -8,6 +8,7 @@ mod read;
 mod rows;
 mod step;
 mod walk;
+mod webhooks;
 mod write;
 mod writer;
 
@@ -21,8 +22,9 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::{
-    Accepted, Begun, Claimed, Config, EventRecord, Filter, Held, Job, JobId, NewJob, Operation,
-    Pace, Page, Stepped, Store, StoreError, Submission, Taken, Update, Which,
+    Accepted, Begun, Claimed, Config, Disabled, EventRecord, Filter, Held, Job, JobId, NewJob,
+    Operation, Pace, Page, Stepped, Store, StoreError, Submission, Taken, Update, WebhookState,
+    Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -38,6 +40,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0002_keys_of_plugins.sql"),
     include_str!("../../migrations/sqlite/0003_held_deliveries.sql"),
     include_str!("../../migrations/sqlite/0006_jobs.sql"),
+    include_str!("../../migrations/sqlite/0007_webhook_states.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -191,6 +194,26 @@ impl Store for SqliteStore {
 
     fn open_jobs(&self) -> Operation<'_, Vec<JobId>> {
         Box::pin(self.read(jobs::open))
+    }
+
+    fn webhook_states(&self) -> Operation<'_, Vec<WebhookState>> {
+        Box::pin(self.read(webhooks::all))
+    }
+
+    fn note_failing(&self, webhook: WebhookId, since: Option<Timestamp>) -> Operation<'_, ()> {
+        self.writer.ask(move |reply| Command::NoteFailing(webhook, since, reply))
+    }
+
+    fn disable_webhook(&self, webhook: WebhookId, disabled: Disabled) -> Operation<'_, ()> {
+        self.writer.ask(|reply| Command::Disable(webhook, disabled, reply))
+    }
+
+    fn enable_webhook(&self, webhook: WebhookId, job: NewJob) -> Operation<'_, Job> {
+        self.writer.ask(|reply| Command::Enable(webhook, job, reply))
+    }
+
+    fn paused(&self, webhooks: Vec<WebhookId>) -> Operation<'_, Vec<u64>> {
+        Box::pin(self.read(move |connection| webhooks::paused(connection, &webhooks)))
     }
 
     fn kv(&self, request: Request) -> Operation<'_, Outcome> {

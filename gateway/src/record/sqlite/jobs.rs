@@ -98,7 +98,7 @@ pub(super) fn event(
         .optional()
 }
 
-fn insert(connection: &Connection, new: &NewJob) -> rusqlite::Result<()> {
+pub(super) fn insert(connection: &Connection, new: &NewJob) -> rusqlite::Result<()> {
     let none = Filter::default();
     let (listed, event, filter) = match &new.selection {
         Selection::Deliveries(ids) => {
@@ -123,7 +123,11 @@ fn insert(connection: &Connection, new: &NewJob) -> rusqlite::Result<()> {
         .execute(named_params! {
             ":id": new.id.as_bytes(),
             ":tenant": new.tenant,
-            ":action": if new.action == Action::Cancel { "cancel" } else { "replay" },
+            ":action": match new.action {
+                Action::Cancel => "cancel",
+                Action::Resume => "resume",
+                Action::Replay | Action::ReplaySameBytes => "replay",
+            },
             ":same_bytes": new.action == Action::ReplaySameBytes,
             ":listed": listed,
             ":event": event,
@@ -196,6 +200,7 @@ pub(super) fn of_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         ("replay", false) => Action::Replay,
         ("replay", true) => Action::ReplaySameBytes,
         ("cancel", _) => Action::Cancel,
+        ("resume", _) => Action::Resume,
         (name, _) => return Err(rows::unknown(1, "action", name)),
     };
     let state = row.get_ref(11)?.as_str()?;

@@ -36,7 +36,7 @@ impl Journals {
     ) -> rusqlite::Result<()> {
         let has_outcome = match &update.next {
             Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Split { .. } => true,
-            Next::Retry { request, .. } => request.is_some(),
+            Next::Retry { request, .. } | Next::Paused(request) => request.is_some(),
             // Only what has no request yet is held.
             Next::Held(_) => false,
         };

@@ -123,7 +123,7 @@ fn next(
 /// Whether a filter or an event does not mean this delivery: another one has been made to repeat it, and what
 /// is to be replayed is the latest.
 fn is_repeated(connection: &Connection, open: &Open, id: &[u8; 16]) -> rusqlite::Result<bool> {
-    if open.job.action == Action::Cancel {
+    if matches!(open.job.action, Action::Cancel | Action::Resume) {
         return Ok(false);
     }
     let repeated =
@@ -194,6 +194,7 @@ fn act(
         let state = found.state.as_str();
         return Ok(Fate::Failed(match job.action {
             Action::Cancel => format!("{id} is {state}: there is nothing to cancel"),
+            Action::Resume => format!("{id} is {state}, not paused"),
             Action::Replay | Action::ReplaySameBytes => {
                 format!("{id} is {state}; it can be replayed once it is finished, or cancelled")
             }
@@ -205,6 +206,10 @@ fn act(
             if found.claimed {
                 stepped.in_hand.push((found.webhook.clone(), id));
             }
+        }
+        Action::Resume => {
+            resume(connection, found, now)?;
+            stepped.due += 1;
         }
         Action::ReplaySameBytes if !has_request(connection, found)? => {
             return Ok(Fate::Failed(format!(
@@ -226,10 +231,24 @@ fn cancel(connection: &Connection, job: &Job, found: &Found) -> rusqlite::Result
              WHERE id = ?1",
         )?
         .execute(params![found.id, format!("cancelled by {}", job.id)])?;
+    // No run follows that would have to get the same answers.
+    connection.prepare_cached("DELETE FROM kv_journal WHERE delivery = ?1")?.execute([found.id])?;
     match found.state {
         State::Held => hold::one_less(connection, &found.webhook),
         _ => Ok(()),
     }
+}
+
+fn resume(connection: &Connection, found: &Found, now: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET due_at = ?2, claimed = 0, reason = NULL,
+                 state = iif(EXISTS (SELECT 1 FROM attempts WHERE delivery = id),
+                             'retrying', 'pending')
+             WHERE id = ?1",
+        )?
+        .execute(params![found.id, rows::micros(now)])
+        .map(drop)
 }
 
 fn has_request(connection: &Connection, found: &Found) -> rusqlite::Result<bool> {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::super::{Claimed, NewDelivery, Next, Start, Update};
-use super::{hold, rows};
+use super::{hold, rows, webhooks};
 use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
 use crate::event::Event;
 
@@ -132,7 +132,8 @@ pub(super) fn record(
     };
     match &update.next {
         // It was in hand when it was cancelled: what came of it changes nothing any more.
-        Next::Dropped(_) | Next::Dead | Next::Retry { .. } | Next::Held(_) if cancelled => {}
+        Next::Dropped(_) | Next::Dead | Next::Retry { .. } | Next::Held(_) | Next::Paused(_)
+            if cancelled => {}
         Next::Delivered => set(State::Delivered, None, false, None)?,
         Next::Dropped(reason) => set(State::Dropped, None, false, Some(reason))?,
         Next::Dead => set(State::Dead, None, false, None)?,
@@ -142,6 +143,7 @@ pub(super) fn record(
                 insert_request(connection, update.delivery, request)?;
             }
         }
+        Next::Paused(request) => pause(connection, update, request.as_deref(), chain)?,
         Next::Held(why) => {
             set(State::Held, None, false, None)?;
             let webhook = connection
@@ -174,6 +176,32 @@ pub(super) fn record(
         .attempt
         .as_ref()
         .map_or(Ok(()), |attempt| insert_attempt(connection, update.delivery, attempt))
+}
+
+/// Pauses a delivery in hand, or, if its webhook was enabled meanwhile, makes it due as before.
+fn pause(
+    connection: &Connection,
+    update: &Update,
+    request: Option<&Request>,
+    chain: Option<i64>,
+) -> rusqlite::Result<()> {
+    let webhook: String = connection
+        .prepare_cached("SELECT webhook FROM deliveries WHERE id = ?1")?
+        .query_row([update.delivery.as_bytes()], |row| row.get(0))?;
+    let why = webhooks::reason(connection, &webhook)?.map(|why| disabled(&why));
+    connection
+        .prepare_cached(
+            "UPDATE deliveries
+             SET state = CASE WHEN ?2 IS NOT NULL THEN 'paused' WHEN ?3 THEN 'retrying' ELSE state END,
+                 due_at = iif(?2 IS NULL, due_at, NULL), claimed = 0, reason = ?2,
+                 attempts = attempts + ?3, chain = coalesce(?4, chain)
+             WHERE id = ?1",
+        )?
+        .execute(params![update.delivery.as_bytes(), why, update.attempt.is_some(), chain])?;
+    match request {
+        Some(request) => insert_request(connection, update.delivery, request),
+        None => Ok(()),
+    }
 }
 
 fn is_cancelled(connection: &Connection, delivery: DeliveryId) -> rusqlite::Result<bool> {
@@ -263,8 +291,16 @@ pub(super) fn insert_delivery(
     due_at: i64,
     chain: Option<i64>,
 ) -> rusqlite::Result<()> {
+    let mut reason = None;
     let (state, due_at) = match &delivery.start {
         Start::InHand | Start::Due => (State::Pending, Some(due_at)),
+        Start::Paused => match webhooks::reason(connection, &delivery.webhook.0)? {
+            Some(why) => {
+                reason = Some(disabled(&why));
+                (State::Paused, None)
+            }
+            None => (State::Pending, Some(due_at)),
+        },
         Start::Held(why) => {
             hold::add(connection, &delivery.webhook, why, false)?;
             (State::Held, None)
@@ -272,8 +308,9 @@ pub(super) fn insert_delivery(
     };
     connection
         .prepare_cached(
-            "INSERT INTO deliveries (id, event, webhook, part, state, attempts, due_at, claimed, chain, tenant)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, (SELECT tenant FROM events WHERE seq = ?2))",
+            "INSERT INTO deliveries (id, event, webhook, part, state, attempts, due_at, claimed, chain, tenant,
+                 reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, (SELECT tenant FROM events WHERE seq = ?2), ?9)",
         )?
         .execute(params![
             delivery.id.as_bytes(),
@@ -284,6 +321,12 @@ pub(super) fn insert_delivery(
             due_at,
             matches!(delivery.start, Start::InHand),
             chain,
+            reason,
         ])
         .map(drop)
+}
+
+/// Why a delivery is paused.
+fn disabled(why: &str) -> String {
+    format!("its webhook is disabled: {why}")
 }

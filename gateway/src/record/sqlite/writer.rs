@@ -13,12 +13,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{
-    Accepted, Begun, Claimed, Job, JobId, NewJob, Operation, Pace, Stepped, StoreError, Submission,
-    Taken, Update, Which,
+    Accepted, Begun, Claimed, Disabled, Job, JobId, NewJob, Operation, Pace, Stepped, StoreError,
+    Submission, Taken, Update, Which,
 };
 use super::kv::{self, Journals};
 use super::write::{self, Chains};
-use super::{accept, hold, jobs, step};
+use super::{accept, hold, jobs, step, webhooks};
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::kv::{Outcome as KeyOutcome, Request as KeyRequest};
 
@@ -42,6 +42,9 @@ pub(super) enum Command {
     TakeHeld(WebhookId, Which, Reply<Taken>),
     Lift(WebhookId, Reply<()>),
     BeginJob(NewJob, Reply<Begun>),
+    NoteFailing(WebhookId, Option<Timestamp>, Reply<()>),
+    Disable(WebhookId, Disabled, Reply<()>),
+    Enable(WebhookId, NewJob, Reply<Job>),
     StepJob { id: JobId, now: Timestamp, pace: Pace, reply: Reply<Stepped> },
     StopJob { tenant: Arc<str>, id: JobId, now: Timestamp, reply: Reply<Option<Job>> },
 }
@@ -143,6 +146,7 @@ enum Outcome {
     Swept(usize),
     Taken(Taken),
     Begun(Begun),
+    Job(Job),
     Stepped(Stepped),
     Stopped(Option<Job>),
     Done,
@@ -202,6 +206,15 @@ impl Command {
                 hold::take(connection, webhook, *which).map(Outcome::Taken)
             }
             Self::Lift(webhook, _) => hold::lift(connection, webhook).map(|()| Outcome::Done),
+            Self::NoteFailing(webhook, since, _) => {
+                webhooks::note_failing(connection, webhook, *since).map(|()| Outcome::Done)
+            }
+            Self::Disable(webhook, disabled, _) => {
+                webhooks::disable(connection, webhook, disabled).map(|()| Outcome::Done)
+            }
+            Self::Enable(webhook, job, _) => {
+                webhooks::enable(connection, webhook, job).map(Outcome::Job)
+            }
             Self::BeginJob(job, _) => jobs::begin(connection, job).map(Outcome::Begun),
             Self::StepJob { id, now, pace, .. } => {
                 step::step(connection, *id, *now, *pace).map(Outcome::Stepped)
@@ -226,6 +239,10 @@ impl Command {
             (Self::TakeHeld(.., reply), Outcome::Taken(taken)) => {
                 drop(reply.send(Ok(taken)));
             }
+            (Self::Enable(.., reply), Outcome::Job(job)) => drop(reply.send(Ok(job))),
+            (Self::NoteFailing(.., reply) | Self::Disable(.., reply), Outcome::Done) => {
+                drop(reply.send(Ok(())));
+            }
             (Self::BeginJob(_, reply), Outcome::Begun(begun)) => drop(reply.send(Ok(begun))),
             (Self::StepJob { reply, .. }, Outcome::Stepped(step)) => drop(reply.send(Ok(step))),
             (Self::StopJob { reply, .. }, Outcome::Stopped(job)) => drop(reply.send(Ok(job))),
@@ -248,6 +265,10 @@ impl Command {
             Self::Kv(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::SweepKeys { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
+            Self::Enable(.., reply) => drop(reply.send(Err(error.clone()))),
+            Self::NoteFailing(.., reply) | Self::Disable(.., reply) => {
+                drop(reply.send(Err(error.clone())));
+            }
             Self::BeginJob(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::StepJob { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::StopJob { reply, .. } => drop(reply.send(Err(error.clone()))),
