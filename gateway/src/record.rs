@@ -9,6 +9,7 @@ mod contract;
 mod error;
 mod retention;
 mod hand;
+mod jobs;
 mod sqlite;
 
 use std::fmt;
@@ -29,6 +30,10 @@ use crate::kv;
 
 pub use self::error::{Fault, StoreError};
 pub use self::hand::{Ask, Claimed, Kind, Recorded, Skipped, Waiting};
+pub use self::jobs::{
+    Action, Begun, Disabled, Filter, Job, JobId, JobState, Listed, MAX_OPEN_JOBS, NewJob, Pace,
+    Page, Selection, Stepped, WebhookState,
+};
 pub use self::retention::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
 pub use self::sqlite::{SqliteStore, check};
 
@@ -74,7 +79,7 @@ pub trait Store: Send + Sync + 'static {
     fn waiting(&self) -> Operation<'_, Vec<Waiting>>;
 
     /// Records what became of a delivery in hand. If it was the head of a queue and is finished, the next one
-    /// of the queue is in hand then.
+    /// of the queue is in hand then. One that was cancelled meanwhile stays so, unless the receiver took it.
     fn record(&self, update: Update) -> Operation<'_, Recorded>;
 
     /// The webhooks that have queues with a dead head behind which the others wait.
@@ -106,6 +111,51 @@ pub trait Store: Send + Sync + 'static {
     /// An event of a tenant, with all that became of it.
     fn event(&self, tenant: Arc<str>, id: EventId) -> Operation<'_, Option<EventRecord>>;
 
+    /// A page of up to `limit` deliveries of a tenant, newest first, from before the delivery `after` on.
+    fn deliveries(
+        &self,
+        tenant: Arc<str>,
+        filter: Filter,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Operation<'_, Page>;
+
+    /// Keeps a job, to be done in steps, or, when something is wrong with it, does not.
+    fn begin_job(&self, job: NewJob) -> Operation<'_, Begun>;
+
+    /// Does the next step of a job. What it did to deliveries and how far the job is are kept together, so
+    /// that each delivery is acted on once, whenever the process ends.
+    fn step_job(&self, id: JobId, now: Timestamp, pace: Pace) -> Operation<'_, Stepped>;
+
+    /// Ends a job of a tenant before it is through, and gives it as it is then; one that has ended is left
+    /// as it is.
+    fn stop_job(&self, tenant: Arc<str>, id: JobId, now: Timestamp) -> Operation<'_, Option<Job>>;
+
+    /// A job of a tenant.
+    fn job(&self, tenant: Arc<str>, id: JobId) -> Operation<'_, Option<Job>>;
+
+    /// Up to `limit` jobs of a tenant, newest first, from before the job `after` on.
+    fn jobs(&self, tenant: Arc<str>, after: Option<JobId>, limit: usize)
+    -> Operation<'_, Vec<Job>>;
+
+    /// The jobs of all tenants that have not ended.
+    fn open_jobs(&self) -> Operation<'_, Vec<JobId>>;
+
+    /// What is known of the webhooks that fail or are disabled.
+    fn webhook_states(&self) -> Operation<'_, Vec<WebhookState>>;
+
+    /// Keeps since when a webhook has failed, or that it does not any more.
+    fn note_failing(&self, webhook: WebhookId, since: Option<Timestamp>) -> Operation<'_, ()>;
+
+    /// Disables a webhook: from here on, its deliveries can be paused. A job of an earlier enabling ends.
+    fn disable_webhook(&self, webhook: WebhookId, disabled: Disabled) -> Operation<'_, ()>;
+
+    /// Enables a webhook and keeps a job for what is paused; what comes to be paused later is due instead.
+    fn enable_webhook(&self, webhook: WebhookId, job: NewJob) -> Operation<'_, Job>;
+
+    /// How many deliveries of each of these webhooks are paused, or wait behind one that is in its queue.
+    fn paused(&self, webhooks: Vec<WebhookId>) -> Operation<'_, Vec<u64>>;
+
     /// Does an operation on the keys of a plugin, or answers as it did in an earlier run of the same
     /// delivery. A change and its answer are kept together; [`Store::record`] forgets the answers once
     /// the run has an outcome.
@@ -126,6 +176,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes idempotency keys that were used before this, up to `limit`, and says how many there were.
     fn forget_keys(&self, before: Timestamp, limit: usize) -> Operation<'_, usize>;
+
+    /// Removes jobs that ended before this, up to `limit`, and says how many there were.
+    fn forget_jobs(&self, before: Timestamp, limit: usize) -> Operation<'_, usize>;
 
     /// The bytes of data of a tenant's events.
     fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64>;
@@ -210,6 +263,8 @@ pub enum Start {
     /// In the queue with this key, of the webhook's own: due if it is the first there, else waiting until those
     /// before it are finished.
     Queued(Arc<str>),
+    /// Paused if its webhook is disabled, and due otherwise.
+    Paused,
 }
 
 /// Why the deliveries of a webhook are held.
@@ -341,6 +396,9 @@ pub enum Next {
     /// Nothing until it is taken from the held ones. An attempt that comes with it is what the hold
     /// tells of, and does not count for the retry schedule.
     Held(Arc<Hold>),
+    /// Nothing until its webhook is enabled, with this request if one was rendered and is not kept yet; it is due
+    /// if that has been done meanwhile.
+    Paused(Option<Arc<Request>>),
     /// The event became several parts: the delivery in hand is the first; each of the others becomes
     /// a delivery of its own.
     Split {
@@ -371,10 +429,12 @@ pub struct DeliveryRecord {
     pub part: u32,
     /// Where it stands.
     pub state: State,
-    /// Why it was dropped, is held, or waits for others.
+    /// Why it was dropped or cancelled, is held or paused, or waits for others.
     pub reason: Option<String>,
-    /// When the next attempt is due, unless it is finished, held, or waits for others.
+    /// When the next attempt is due, unless it is finished, held, paused, or waits for others.
     pub due_at: Option<Timestamp>,
+    /// The delivery that it repeats.
+    pub replay_of: Option<DeliveryId>,
     /// The plugin versions that made it, as in [`Update::chain`].
     pub chain: String,
     /// Its attempts, in order.

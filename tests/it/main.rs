@@ -35,6 +35,10 @@ mod corpus;
 mod generated;
 /// Plugins that keep failing: what is held, and how it is released.
 mod breaker;
+/// Webhooks that are disabled, and what waits for them.
+mod disabled;
+/// Replays, cancellations, and lists of deliveries.
+mod jobs;
 /// Plugins that change on disk while events flow.
 mod reload;
 /// Plugin files as people, editors and systems write, replace and break them.

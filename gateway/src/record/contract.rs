@@ -55,6 +55,10 @@ macro_rules! contract {
     };
 }
 
+mod jobs;
+mod states;
+mod webhooks;
+
 mod sqlite {
     use super::*;
 

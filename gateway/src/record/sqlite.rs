@@ -5,12 +5,18 @@ mod check;
 mod guard;
 mod claim;
 mod hold;
+mod jobs;
 mod kv;
 mod queue;
 mod read;
+mod replay;
 mod retention;
 mod rows;
+mod overtaken;
+mod step;
 mod wal;
+mod walk;
+mod webhooks;
 mod write;
 mod writer;
 
@@ -25,8 +31,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use self::check::check;
 use super::{
-    Accepted, Ask, Claimed, Config, Cursor, EventRecord, Found, Held, Operation, Recorded, Removal,
-    Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken, Update, Waiting, Which,
+    Accepted, Ask, Begun, Claimed, Config, Cursor, Disabled, EventRecord, Filter, Found, Held, Job,
+    JobId, NewJob, Operation, Pace, Page, Recorded, Removal, Removed, Search, Size, Skipped,
+    Stepped, Store, StoreError, Submission, Taken, Update, Waiting, WebhookState, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -52,6 +59,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0006_order.sql"),
     include_str!("../../migrations/sqlite/0007_retention.sql"),
     include_str!("../../migrations/sqlite/0008_destinations_of_events.sql"),
+    include_str!("../../migrations/sqlite/0009_jobs.sql"),
+    include_str!("../../migrations/sqlite/0010_webhook_states.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -201,6 +210,67 @@ impl Store for SqliteStore {
         Box::pin(self.read(move |connection| read::event(connection, &tenant, &id)))
     }
 
+    fn deliveries(
+        &self,
+        tenant: Arc<str>,
+        filter: Filter,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Operation<'_, Page> {
+        Box::pin(
+            self.read(move |connection| walk::page(connection, &tenant, &filter, after, limit)),
+        )
+    }
+
+    fn begin_job(&self, job: NewJob) -> Operation<'_, Begun> {
+        self.writer.run(move |connection| jobs::begin(connection, &job))
+    }
+
+    fn step_job(&self, id: JobId, now: Timestamp, pace: Pace) -> Operation<'_, Stepped> {
+        self.writer.run(move |connection| step::step(connection, id, now, pace))
+    }
+
+    fn stop_job(&self, tenant: Arc<str>, id: JobId, now: Timestamp) -> Operation<'_, Option<Job>> {
+        self.writer.run(move |connection| jobs::stop(connection, &tenant, id, now))
+    }
+
+    fn job(&self, tenant: Arc<str>, id: JobId) -> Operation<'_, Option<Job>> {
+        Box::pin(self.read(move |connection| jobs::get(connection, &tenant, id)))
+    }
+
+    fn jobs(
+        &self,
+        tenant: Arc<str>,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Operation<'_, Vec<Job>> {
+        Box::pin(self.read(move |connection| jobs::list(connection, &tenant, after, limit)))
+    }
+
+    fn open_jobs(&self) -> Operation<'_, Vec<JobId>> {
+        Box::pin(self.read(jobs::open))
+    }
+
+    fn webhook_states(&self) -> Operation<'_, Vec<WebhookState>> {
+        Box::pin(self.read(webhooks::all))
+    }
+
+    fn note_failing(&self, webhook: WebhookId, since: Option<Timestamp>) -> Operation<'_, ()> {
+        self.writer.run(move |connection| webhooks::note_failing(connection, &webhook, since))
+    }
+
+    fn disable_webhook(&self, webhook: WebhookId, disabled: Disabled) -> Operation<'_, ()> {
+        self.writer.run(move |connection| webhooks::disable(connection, &webhook, &disabled))
+    }
+
+    fn enable_webhook(&self, webhook: WebhookId, job: NewJob) -> Operation<'_, Job> {
+        self.writer.run(move |connection| webhooks::enable(connection, &webhook, &job))
+    }
+
+    fn paused(&self, webhooks: Vec<WebhookId>) -> Operation<'_, Vec<u64>> {
+        Box::pin(self.read(move |connection| webhooks::paused(connection, &webhooks)))
+    }
+
     fn kv(&self, request: Request) -> Operation<'_, Outcome> {
         match request.operation {
             // A reader answers sooner: it waits for no commit.
@@ -229,6 +299,10 @@ impl Store for SqliteStore {
 
     fn forget_keys(&self, before: Timestamp, limit: usize) -> Operation<'_, usize> {
         self.writer.ask(move |reply| Command::ForgetKeys { before, limit, reply })
+    }
+
+    fn forget_jobs(&self, before: Timestamp, limit: usize) -> Operation<'_, usize> {
+        self.writer.run(move |connection| jobs::forget(connection, before, limit))
     }
 
     fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64> {

@@ -23,10 +23,10 @@ fn owed() -> String {
 }
 
 /// The data of an event is gone.
-const NO_DATA: i64 = 1;
+pub(super) const NO_DATA: i64 = 1;
 
 /// The attempts of an event are gone.
-const NO_ATTEMPTS: i64 = 2;
+pub(super) const NO_ATTEMPTS: i64 = 2;
 
 /// The reason on record for deliveries that were given up.
 const GIVEN_UP: &str = "it was not delivered for as long as `retention.undelivered` allows";
@@ -281,7 +281,7 @@ fn give_up(connection: &Connection, event: i64) -> rusqlite::Result<u64> {
 
 /// Removes the deliveries of an event with all that hangs on them; gives the chains that they named.
 fn remove_deliveries(connection: &Connection, event: i64) -> rusqlite::Result<BTreeSet<i64>> {
-    for table in ["attempts", "requests", "kv_journal"] {
+    for table in ["attempts", "requests", "kv_journal", "replays"] {
         connection
             .prepare_cached(&format!(
                 "DELETE FROM {table} WHERE delivery IN (SELECT id FROM deliveries WHERE event = ?1)"
@@ -327,6 +327,12 @@ fn strip(
     if !data {
         return Ok(());
     }
+    // What is dead has kept what it sent.
+    connection
+        .prepare_cached(
+            "DELETE FROM requests WHERE delivery IN (SELECT id FROM deliveries WHERE event = ?1)",
+        )?
+        .execute([event])?;
     let before = connection
         .prepare_cached("SELECT tenant, octet_length(data) FROM events WHERE seq = ?1")?
         .query_row([event], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))

@@ -1,26 +1,34 @@
 //! What the writer does to deliveries inside a transaction: record, release, recover.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::{NewDelivery, Next, Recorded, Start, Update};
-use super::{hold, queue, rows};
+use super::{hold, overtaken, queue, rows, webhooks};
 use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
 use crate::failpoint::{self, Point};
 
 /// Makes due again what an earlier process had in hand, or holds it again.
 pub(super) fn recover(connection: &Connection) -> rusqlite::Result<()> {
     hold::recover(connection)?;
+    queue::recover(connection)?;
     connection
         .execute("UPDATE deliveries SET claimed = 0 WHERE claimed = 1 AND due_at IS NOT NULL", [])
         .map(drop)
 }
 
 pub(super) fn release(connection: &Connection, deliveries: &[DeliveryId]) -> rusqlite::Result<()> {
-    let mut statement =
-        connection.prepare_cached("UPDATE deliveries SET claimed = 0 WHERE id = ?1")?;
-    deliveries.iter().try_for_each(|id| statement.execute([id.as_bytes()]).map(drop))
+    let mut statement = connection.prepare_cached(
+        "UPDATE deliveries SET claimed = 0 WHERE id = ?1 AND state <> 'cancelled'",
+    )?;
+    for id in deliveries {
+        if statement.execute([id.as_bytes()])? == 0 {
+            overtaken::release(connection, *id)?;
+        }
+    }
+    Ok(())
 }
 
 /// The plugin chains whose rows are known.
@@ -68,13 +76,15 @@ pub(super) fn record(
 ) -> rusqlite::Result<Recorded> {
     if is_recorded(connection, update)? {
         // Whatever followed is in hand already.
-        return Ok(Recorded::default());
+        let cancelled = overtaken::is_cancelled(connection, update.delivery)?;
+        return Ok(Recorded { follower: None, cancelled });
     }
     let chain = chains.seq(connection, &update.chain)?;
     let id = update.delivery;
     let set = |state: State, due_at: Option<i64>, claimed: bool, reason: Option<&str>| {
         set(connection, update, chain, state, due_at, claimed, reason)
     };
+    let overtaken = || overtaken::record(connection, update, chain);
     let mut follower = None;
     match &update.next {
         Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Blocks => {
@@ -83,7 +93,9 @@ pub(super) fn record(
                 Next::Dropped(reason) => (State::Dropped, Some(&**reason)),
                 _ => (State::Dead, None),
             };
-            let (webhook, queue) = set(state, None, false, reason)?;
+            let Some((webhook, queue)) = set(state, None, false, reason)? else {
+                return overtaken();
+            };
             follower = match (queue, &update.next) {
                 (None, _) => None,
                 (Some((key, _)), Next::Blocks) => {
@@ -92,41 +104,76 @@ pub(super) fn record(
                 }
                 (Some((key, _)), _) => queue::hand_over(connection, &webhook, &key, id)?,
             };
-            forget_request(connection, update)?;
+            // What is dead may be replayed with the same bytes.
+            if matches!(update.next, Next::Delivered | Next::Dropped(_)) {
+                forget_request(connection, id)?;
+            }
         }
         Next::Retry { at, request } => {
-            set(State::Retrying, Some(rows::micros(*at)), false, None)?;
+            if set(State::Retrying, Some(rows::micros(*at)), false, None)?.is_none() {
+                return overtaken();
+            }
             if let Some(request) = request {
                 insert_request(connection, id, request)?;
             }
         }
         Next::Held(why) => {
-            let (webhook, _) = set(State::Held, None, false, None)?;
+            let Some((webhook, _)) = set(State::Held, None, false, None)? else {
+                return overtaken();
+            };
             hold::add(connection, &webhook, why, update.attempt.is_some())?;
         }
-        Next::Split { first, others } => {
-            let (event, due_at) = connection
-                .prepare_cached("SELECT event, due_at FROM deliveries WHERE id = ?1")?
-                .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let (_, queue) = set(State::Pending, Some(due_at), true, None)?;
-            insert_request(connection, id, first)?;
-            let place = queue.map(|(_, place)| place);
-            for ((delivery, request), part) in others.iter().zip(2..) {
-                insert_delivery(connection, event, delivery, part, due_at, chain, place)?;
-                insert_request(connection, delivery.id, request)?;
+        Next::Paused(request) => {
+            if !overtaken::pause(connection, update, chain)? {
+                return overtaken();
             }
-            failpoint::hit(Point::PartsWritten);
+            if let Some(request) = request {
+                insert_request(connection, id, request)?;
+            }
+        }
+        Next::Split { first, others } => {
+            if !split(connection, update, chain, first, others)? {
+                return overtaken();
+            }
         }
     }
     if let Some(attempt) = &update.attempt {
         insert_attempt(connection, id, attempt)?;
     }
-    Ok(Recorded { follower })
+    Ok(Recorded { follower, cancelled: false })
+}
+
+/// Makes the parts of a split deliveries of their own. False when the first was cancelled meanwhile: there is no split
+/// then.
+fn split(
+    connection: &Connection,
+    update: &Update,
+    chain: Option<i64>,
+    first: &Request,
+    others: &[(NewDelivery, Arc<Request>)],
+) -> rusqlite::Result<bool> {
+    let id = update.delivery;
+    let of_delivery = connection
+        .prepare_cached("SELECT event, due_at FROM deliveries WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))
+        .optional()?;
+    let Some((event, Some(due_at))) = of_delivery else { return Ok(false) };
+    let moved = set(connection, update, chain, State::Pending, Some(due_at), true, None)?;
+    let Some((_, queue)) = moved else { return Ok(false) };
+    insert_request(connection, id, first)?;
+    let place = queue.map(|(_, place)| place);
+    for ((delivery, request), part) in others.iter().zip(2..) {
+        insert_delivery(connection, event, delivery, part, due_at, chain, place)?;
+        insert_request(connection, delivery.id, request)?;
+    }
+    failpoint::hit(Point::PartsWritten);
+    Ok(true)
 }
 
 /// The key of a delivery's queue, and its place there.
 type InQueue = Option<(String, i64)>;
 
+/// Moves a delivery on; gives its webhook and queue, or nothing when it was cancelled meanwhile.
 fn set(
     connection: &Connection,
     update: &Update,
@@ -135,14 +182,14 @@ fn set(
     due_at: Option<i64>,
     claimed: bool,
     reason: Option<&str>,
-) -> rusqlite::Result<(WebhookId, InQueue)> {
+) -> rusqlite::Result<Option<(WebhookId, InQueue)>> {
     let counted = update.attempt.is_some() && !matches!(update.next, Next::Held(_));
     connection
         .prepare_cached(
             "UPDATE deliveries
              SET state = ?2, due_at = ?3, claimed = ?4, reason = ?5, attempts = attempts + ?6,
                  chain = coalesce(?7, chain)
-             WHERE id = ?1 RETURNING webhook, queue, place",
+             WHERE id = ?1 AND state <> 'cancelled' RETURNING webhook, queue, place",
         )?
         .query_row(
             params![
@@ -160,6 +207,7 @@ fn set(
                 Ok((WebhookId(row.get(0)?), queue.zip(place)))
             },
         )
+        .optional()
 }
 
 /// Whether this update was recorded before, where recording it twice would count or add something twice.
@@ -182,11 +230,14 @@ fn is_recorded(connection: &Connection, update: &Update) -> rusqlite::Result<boo
     }
 }
 
-/// A finished delivery sends nothing again.
-fn forget_request(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
+/// What the receiver took, or nobody is to get, is not sent again.
+pub(super) fn forget_request(
+    connection: &Connection,
+    delivery: DeliveryId,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM requests WHERE delivery = ?1")?
-        .execute([update.delivery.as_bytes()])
+        .execute([delivery.as_bytes()])
         .map(drop)
 }
 
@@ -214,7 +265,7 @@ fn insert_request(
         .map(drop)
 }
 
-fn insert_attempt(
+pub(super) fn insert_attempt(
     connection: &Connection,
     delivery: DeliveryId,
     attempt: &Attempt,
@@ -254,12 +305,20 @@ pub(super) fn insert_delivery(
     place: Option<i64>,
 ) -> rusqlite::Result<()> {
     let mut queue = None;
+    let mut reason = None;
     let (state, due_at) = match &delivery.start {
         Start::InHand | Start::Due => (State::Pending, Some(due_at)),
         Start::Held(why) => {
             hold::add(connection, &delivery.webhook, why, false)?;
             (State::Held, None)
         }
+        Start::Paused => match webhooks::reason(connection, &delivery.webhook)? {
+            Some(why) => {
+                reason = Some(why);
+                (State::Paused, None)
+            }
+            None => (State::Pending, Some(due_at)),
+        },
         Start::Queued(key) => {
             queue = Some(key);
             let is_head = queue::join(connection, &delivery.webhook, key, delivery.id)?;
@@ -269,8 +328,10 @@ pub(super) fn insert_delivery(
     connection
         .prepare_cached(
             "INSERT INTO deliveries
-                 (id, event, webhook, part, state, attempts, due_at, claimed, chain, queue, place)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10)",
+                 (id, event, webhook, part, state, attempts, due_at, claimed, chain, queue, place,
+                  tenant, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10,
+                 (SELECT tenant FROM events WHERE seq = ?2), ?11)",
         )?
         .execute(params![
             delivery.id.as_bytes(),
@@ -283,6 +344,7 @@ pub(super) fn insert_delivery(
             chain,
             queue,
             queue.map(|_| place.unwrap_or(2 * event)),
+            reason,
         ])
         .map(drop)
 }
