@@ -36,23 +36,13 @@ struct Admin {
     current: Current,
     store: Arc<dyn Store>,
     pipeline: Pipeline,
-    /// How long idempotency keys are remembered.
-    idempotency: Duration,
     drain: Drain,
 }
 
 /// `GET /v1/events/{id}`, `/v1/deliveries`, `/v1/jobs`, `/v1/jobs/{id}`, `/v1/webhooks`, `/v1/webhooks/{id}`, `/v1/plugins`, `/v1/plugins/{name}`,
 /// `/healthz` and `/readyz`, and `POST /v1/events/{id}/skip`, `/v1/replays`, `/v1/cancellations`, `/v1/jobs/{id}/cancel`,
 /// `/v1/webhooks/{id}/disable`, `…/enable` and `/v1/plugins/{name}/reset`.
-///
-/// `idempotency` is how long an idempotency key is remembered.
-pub fn routes(
-    current: Current,
-    store: Arc<dyn Store>,
-    pipeline: Pipeline,
-    idempotency: Duration,
-    drain: Drain,
-) -> Router {
+pub fn routes(current: Current, store: Arc<dyn Store>, pipeline: Pipeline, drain: Drain) -> Router {
     Router::new()
         .route("/v1/events/{id}", get(event))
         .route("/v1/events/{id}/skip", post(order::skip))
@@ -71,7 +61,7 @@ pub fn routes(
         .route("/v1/plugins/{name}/reset", post(breakers::reset))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(Arc::new(Admin { current, store, pipeline, idempotency, drain }))
+        .with_state(Arc::new(Admin { current, store, pipeline, drain }))
 }
 
 /// Ready: the store answers, and no shutdown has begun.

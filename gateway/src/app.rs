@@ -121,9 +121,8 @@ async fn start(
     )
     .await
     .map_err(app_error)?;
-    let idempotency = config.ingest.idempotency;
     let routes = ingest::routes(config.ingest, current.clone(), pipeline.clone())
-        .merge(admin::routes(current, Arc::clone(&store), pipeline, idempotency, drain.clone()));
+        .merge(admin::routes(current, Arc::clone(&store), pipeline, drain.clone()));
     tokio::spawn(server::run(listener, routes, drain));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     let mut stdout = std::io::stdout().lock();

@@ -118,6 +118,8 @@ struct Inner {
     alarm: Arc<Alarm>,
     /// Rings when a job has been made.
     new_job: Notify,
+    /// How long idempotency keys are remembered.
+    idempotency: Duration,
 }
 
 impl Pipeline {
@@ -146,7 +148,7 @@ impl Pipeline {
         let backlog = Backlog::new(config.max_backlog);
         backlog.load(Arc::clone(&store), current.clone()).await;
         let health = Health::new(config.disable_after, store.webhook_states().await?);
-        let new_job = Notify::new();
+        let (new_job, idempotency) = (Notify::new(), config.retention.idempotency);
         let inner = Inner {
             store,
             current,
@@ -158,6 +160,7 @@ impl Pipeline {
             health,
             alarm,
             new_job,
+            idempotency,
         };
         let pipeline = Self(Arc::new(inner));
         let keeper = retention::Keeper {

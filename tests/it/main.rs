@@ -53,6 +53,8 @@ mod configs;
 mod crash;
 /// Processes that die at each step of an event's path.
 mod kill_matrix;
+/// Processes that die in the middle of a replay or a cancellation.
+mod kill_jobs;
 /// A store that fails, answers late, or does what it says it could not.
 mod faulty_store;
 /// What is removed after its time, and what is not.

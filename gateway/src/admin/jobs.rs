@@ -86,8 +86,8 @@ async fn begin(
     let (parts, body) = request.into_parts();
     let tenant = authenticate(&admin.current, &parts.headers)?;
     let body = request::body(body).await?;
-    let idempotency =
-        request::idempotency(&parts.headers, parts.uri.path(), &body, admin.idempotency)?;
+    let kept = admin.pipeline.idempotency();
+    let idempotency = request::idempotency(&parts.headers, parts.uri.path(), &body, kept)?;
     let (action, selection) = selection::read(&body, &tenant, action)?;
     let job = NewJob {
         id: JobId::generate(),

@@ -113,6 +113,12 @@ async fn step(pipeline: &Pipeline, id: JobId) -> Result<bool, StoreError> {
 }
 
 impl Pipeline {
+    /// How long idempotency keys are remembered.
+    #[must_use]
+    pub fn idempotency(&self) -> Duration {
+        self.0.idempotency
+    }
+
     /// Keeps a job, which then begins.
     ///
     /// # Errors

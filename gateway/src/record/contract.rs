@@ -56,6 +56,7 @@ macro_rules! contract {
 }
 
 mod jobs;
+mod overtaken;
 mod states;
 mod webhooks;
 

@@ -25,7 +25,7 @@ mod sqlite {
 
 pub(super) const PACE: Pace = Pace { batch: 3, looks: 5, pending: 1_000 };
 
-fn new_job(action: Action, selection: Selection) -> NewJob {
+pub(super) fn new_job(action: Action, selection: Selection) -> NewJob {
     NewJob {
         id: JobId::generate(),
         tenant: "acme".into(),
@@ -45,7 +45,7 @@ pub(super) async fn begin(store: &impl Store, action: Action, selection: Selecti
 }
 
 /// Does all steps of a job and gives it as it is then.
-async fn finish(store: &impl Store, id: JobId) -> Job {
+pub(super) async fn finish(store: &impl Store, id: JobId) -> Job {
     for _ in 0..1_000 {
         if let Some(job) = store.step_job(id, at(100), PACE).await.unwrap().ended {
             return job;
