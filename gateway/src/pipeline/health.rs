@@ -203,20 +203,17 @@ impl Pipeline {
     /// # Errors
     /// When the store cannot keep that.
     pub async fn enable(&self, webhook: &Webhook, waiting: OnEnable) -> Result<Job, StoreError> {
-        let filter = Filter {
-            webhook: Some(webhook.id.clone()),
-            state: Some(State::Paused),
-            ..Filter::default()
+        let (action, state) = match waiting {
+            OnEnable::Deliver => (Action::Resume, Some(State::Paused)),
+            OnEnable::Discard => (Action::Discard, None),
         };
+        let filter = Filter { webhook: Some(webhook.id.clone()), state, ..Filter::default() };
         let job = NewJob {
             id: JobId::generate(),
             tenant: Arc::clone(&webhook.tenant),
-            action: match waiting {
-                OnEnable::Deliver => Action::Resume,
-                OnEnable::Discard => Action::Discard,
-            },
+            action,
             selection: Selection::Filter(filter),
-            // What waits behind what is paused, and is newer, goes on.
+            // What is newer is not discarded.
             until: DeliveryId::generate(),
             created_at: to_microsecond(Timestamp::now()),
             idempotency: None,

@@ -64,7 +64,7 @@ pub enum Action {
     Cancel,
     /// Goes on with a delivery that is paused.
     Resume,
-    /// Ends a delivery that is paused, and what waits behind it in its queue from before the job.
+    /// Ends what the webhook of the filter is owed from before the job, and all that is paused.
     Discard,
 }
 
@@ -74,8 +74,8 @@ impl Action {
     pub fn takes(self, state: State) -> bool {
         match self {
             Self::Replay | Self::ReplaySameBytes => state.is_finished(),
-            Self::Cancel => !state.is_finished(),
-            Self::Resume | Self::Discard => state == State::Paused,
+            Self::Cancel | Self::Discard => !state.is_finished(),
+            Self::Resume => state == State::Paused,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod check;
+mod discard;
 mod guard;
 mod claim;
 mod hold;

@@ -12,6 +12,7 @@ mod sqlite {
         a_cancelled_head_that_is_given_back_or_lost_lets_the_others_follow
         a_replay_joins_the_end_of_its_queue
         what_waits_behind_what_is_paused_is_discarded_with_it
+        all_that_a_webhook_was_owed_is_discarded
         disabling_ends_what_enabling_began
         what_has_no_data_any_more_is_not_replayed
         an_outcome_of_what_is_gone_is_no_error
@@ -139,6 +140,32 @@ async fn what_waits_behind_what_is_paused_is_discarded_with_it(fixture: impl Fix
     old.reverse();
     assert_eq!(ids(&store, &in_state(State::Cancelled)).await, old);
     assert_eq!(claimed(&store).await, [new]);
+}
+
+async fn all_that_a_webhook_was_owed_is_discarded(fixture: impl Fixture) {
+    let store = fixture.open();
+    let retried = ended(&store, "retried", 1, &Next::Retry { at: at(5_000), request: None }).await;
+    let held = held(&store, "held", &hold("p@1", 7)).await;
+    let mut new = event("evt", "1");
+    new.deliveries = vec![
+        delivery("wh_a", Start::Due),
+        delivery("wh_a", Start::InHand),
+        delivery("wh_b", Start::Due),
+    ];
+    let [due, in_hand, other] = [0, 1, 2].map(|index: usize| new.deliveries[index].id);
+    store.accept(submission(vec![new])).await.unwrap();
+    let job = enabling(Action::Discard);
+    let job = NewJob { created_at: at(9), ..job };
+    let later = queued(&store, "later").await;
+    let job = store.enable_webhook(webhook("wh_a"), job).await.unwrap();
+    assert_eq!(finish(&store, job.id).await.done, 4);
+    let mut all = [retried[0], held, due, in_hand];
+    all.reverse();
+    assert_eq!(ids(&store, &in_state(State::Cancelled)).await, all);
+    assert!(store.holds().await.unwrap().is_empty());
+    let mut left = claimed(&store).await;
+    left.sort_unstable();
+    assert_eq!(left, [other, later]);
 }
 
 async fn disabling_ends_what_enabling_began(fixture: impl Fixture) {

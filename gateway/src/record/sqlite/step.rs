@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::super::{Action, Filter, Job, JobId, JobState, Pace, Selection, Start, Stepped};
 use super::retention::NO_DATA;
 use super::walk::{Found, Walk, found};
-use super::{hold, jobs, queue, replay, rows};
+use super::{discard, hold, jobs, queue, replay, rows};
 use crate::delivery::{DeliveryId, State};
 use crate::failpoint::{self, Point};
 
@@ -82,43 +82,34 @@ fn go_on(
     Ok(place.is_none())
 }
 
-/// Cancels what is paused, and what waits behind it from before the job. It begins at the start each time: what it has
-/// been through is not paused any more. True when nothing is.
+/// Cancels the next ones of a phase. It needs no place in it: what it has been through is not found again. True when there
+/// are no more phases.
 fn discard(
     connection: &Connection,
     open: &mut Open,
     batch: usize,
     stepped: &mut Stepped,
 ) -> rusqlite::Result<bool> {
-    let (mut paused, _) = next(connection, open, batch, batch)?;
-    let is_through = paused.is_empty();
-    let mut left = batch;
-    paused.reverse();
-    while left > 0
-        && let Some(found) = paused.pop()
-    {
-        left -= 1;
+    let (Selection::Filter(Filter { webhook: Some(webhook), .. }), [phase, ..]) =
+        (&open.job.selection, &mut open.place)
+    else {
+        return Ok(true);
+    };
+    let before = (open.until, open.job.created_at);
+    let Some(found) = discard::find(connection, *phase, webhook, before, batch)? else {
+        return Ok(true);
+    };
+    if found.is_empty() {
+        *phase += 1;
+    }
+    for found in found {
         open.job.matched += 1;
         open.job.done += 1;
-        let Some(next) = cancel(connection, &open.job, &found, stepped)? else { continue };
-        if next < open.until {
-            // It goes the same way, now or in the next step.
-            paused.push(wait_for_end(connection, &open.job, next)?);
-        } else {
+        if cancel(connection, &open.job, &found, stepped)?.is_some() {
             stepped.due.insert(found.webhook);
         }
     }
-    Ok(is_through)
-}
-
-/// Pauses the new head of a queue, which is to be cancelled.
-fn wait_for_end(connection: &Connection, job: &Job, id: [u8; 16]) -> rusqlite::Result<Found> {
-    connection
-        .prepare_cached(
-            "UPDATE deliveries SET state = 'paused', due_at = NULL, reason = ?2 WHERE id = ?1
-             RETURNING id, webhook, state, event, part, claimed, queue",
-        )?
-        .query_row(params![id, format!("is about to be cancelled by {}", job.id)], found)
+    Ok(false)
 }
 
 fn read(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Open>> {
@@ -167,7 +158,7 @@ fn next(
     };
     let (after, before) = match open.job.action {
         // Whenever it came to be paused: it must not stay so.
-        Action::Discard | Action::Resume => (open.place, [0xff; 16]),
+        Action::Resume => (open.place, [0xff; 16]),
         _ => (open.place, open.until),
     };
     let tenant = &*open.tenant;
@@ -280,8 +271,10 @@ fn refusal(connection: &Connection, job: &Job, found: &Found) -> rusqlite::Resul
     if !job.action.takes(found.state) {
         let state = found.state.as_str();
         return Ok(Some(match job.action {
-            Action::Cancel => format!("{id} is {state}: there is nothing to cancel"),
-            Action::Resume | Action::Discard => format!("{id} is {state}, not paused"),
+            Action::Cancel | Action::Discard => {
+                format!("{id} is {state}: there is nothing to cancel")
+            }
+            Action::Resume => format!("{id} is {state}, not paused"),
             Action::Replay | Action::ReplaySameBytes => {
                 format!("{id} is {state}; it can be replayed once it is finished, or cancelled")
             }
