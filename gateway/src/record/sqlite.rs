@@ -3,6 +3,7 @@
 mod accept;
 mod check;
 mod discard;
+mod folder;
 mod guard;
 mod claim;
 mod hold;
@@ -26,7 +27,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -92,10 +92,10 @@ impl SqliteStore {
     /// written by a newer version.
     pub fn open(config: &Config) -> Result<Self, StoreError> {
         let folder = &config.data_dir;
-        create(folder).map_err(|error| {
+        folder::create(folder).map_err(|error| {
             StoreError::new(format!("cannot create the data folder {}: {error}", folder.display()))
         })?;
-        let lock = lock(folder)?;
+        let lock = folder::lock(folder)?;
         let path = folder.join(DATABASE);
         let unclean = check::ended_uncleanly(&path);
         let open = || -> Result<(Connection, [u8; 32]), StoreError> {
@@ -103,7 +103,7 @@ impl SqliteStore {
             configure(&connection)?;
             migrate(&mut connection)?;
             write::recover(&connection)?;
-            let random_seed = kv::seed(&connection, fresh_seed()?)?;
+            let random_seed = kv::seed(&connection, folder::fresh_seed()?)?;
             Ok((connection, random_seed))
         };
         let (connection, random_seed) = open().map_err(|error| check::explained(&path, &error))?;
@@ -347,37 +347,6 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self::of(check::fault(&error), error)
     }
-}
-
-/// 32 bytes that nobody can guess.
-fn fresh_seed() -> Result<[u8; 32], StoreError> {
-    let mut seed = [0; 32];
-    match SystemRandom::new().fill(&mut seed) {
-        Ok(()) => Ok(seed),
-        Err(_) => Err(StoreError::new("the system gives no random numbers")),
-    }
-}
-
-/// Creates the folder for the gateway's user alone: it holds payloads.
-fn create(folder: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(folder)
-}
-
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let path = folder.join("hookmill.lock");
-    let file = File::create(&path).map_err(|error| {
-        StoreError::new(format!("cannot write in the data folder: {}: {error}", path.display()))
-    })?;
-    file.try_lock().map_err(|_| {
-        StoreError::new(format!(
-            "another gateway uses the data folder {}; stop it, or set another `data_dir`",
-            folder.display()
-        ))
-    })?;
-    Ok(file)
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {

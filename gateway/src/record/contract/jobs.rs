@@ -75,10 +75,8 @@ pub(super) async fn ended(
         new.deliveries = vec![delivery("wh_a", Start::InHand)];
         let id = new.deliveries[0].id;
         store.accept(submission(vec![new])).await.unwrap();
-        let attempt = match next {
-            Next::Dead => failed(10, FailureKind::Status),
-            _ => None,
-        };
+        let is_dead = matches!(next, Next::Dead);
+        let attempt = failed(10, FailureKind::Status).filter(|_| is_dead);
         store.record(update(id, attempt, next.clone())).await.unwrap();
         ids.push(id);
     }

@@ -196,7 +196,7 @@ async fn what_has_no_data_any_more_is_not_replayed(fixture: impl Fixture) {
         Cutoffs { events: at(-100), payloads: at(50), attempts: at(50), undelivered: None };
     let mut cursor = None;
     loop {
-        let search = Search::Expired("acme".into(), cutoffs.clone());
+        let search = Search::Expired("acme".into(), cutoffs);
         let found = store.search(search, cursor, 10).await.unwrap();
         store.remove(found.removals).await.unwrap();
         cursor = found.next;
