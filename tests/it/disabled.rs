@@ -61,6 +61,28 @@ async fn lasting_failure_disables_a_webhook_and_what_waits_can_be_discarded() {
 }
 
 #[tokio::test]
+async fn enabling_tells_the_breaker_and_finds_what_that_kept_back() {
+    for (waiting, state) in [("deliver", "delivered"), ("discard", "cancelled")] {
+        let (receiver, status) = changeable(500).await;
+        let webhook = receiver.webhook("it").set("retry", &json!(vec!["10ms"; 100]));
+        let gateway = Gateway::new()
+            .setting("delivery.breaker.failures = 3")
+            .setting("delivery.breaker.probe = \"1h\"")
+            .webhook(webhook);
+        let gateway = gateway.start().await;
+        let id = gateway.send("a", json!(1)).await;
+        let is_open = async || gateway.log().contains("the receiver fails again and again");
+        eventually("the breaker to open", is_open).await;
+        gateway.command("/v1/webhooks/it/disable").await;
+        status.store(200, Ordering::SeqCst);
+        gateway.ask("/v1/webhooks/it/enable", &json!({ "waiting": waiting }), "").await;
+        gateway.delivery_in(state, &id).await;
+        let next = gateway.send("a", json!(2)).await;
+        gateway.delivery_in("delivered", &next).await;
+    }
+}
+
+#[tokio::test]
 async fn a_webhook_is_disabled_and_enabled_by_its_tenant_alone() {
     let receiver = Receiver::start().await;
     let gateway = Gateway::new().webhook(receiver.webhook("it")).start().await;

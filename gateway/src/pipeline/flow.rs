@@ -279,6 +279,12 @@ impl Pipeline {
         }
     }
 
+    /// Forgets how a webhook's receiver has fared, and tries it now.
+    pub(super) fn begin_afresh(&self, webhook: &WebhookId) {
+        self.0.flows.state().webhooks.entries.remove(webhook);
+        self.resume(webhook);
+    }
+
     /// Something of a webhook may go out again.
     fn resume(&self, webhook: &WebhookId) {
         self.0.ready.resume_lane(webhook);
