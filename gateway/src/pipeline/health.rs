@@ -220,8 +220,10 @@ impl Pipeline {
         };
         let job = self.0.store.enable_webhook(webhook.id.clone(), job).await?;
         self.0.health.set_disabled(&webhook.id, None);
-        // Who enables it knows better than its breaker.
-        self.begin_afresh(&webhook.id);
+        // Who enables it knows better than its breaker. What is to be discarded is not to be sent before that.
+        if waiting == OnEnable::Deliver {
+            self.begin_afresh(&webhook.id);
+        }
         let Webhook { tenant, definition, .. } = webhook;
         tracing::info!(%tenant, webhook = definition.name, ?waiting, job = %job.id, "the webhook is enabled");
         self.0.new_job.notify_one();

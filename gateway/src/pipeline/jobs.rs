@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::{Inner, Pipeline};
 use crate::failpoint::{self, Point};
-use crate::record::{Begun, Job, JobId, NewJob, Pace, StoreError, Waiting};
+use crate::record::{
+    Action, Begun, Filter, Job, JobId, NewJob, Pace, Selection, StoreError, Waiting,
+};
 use crate::shutdown::Drain;
 
 /// A step is some milliseconds of the store's time.
@@ -106,8 +108,13 @@ async fn step(pipeline: &Pipeline, id: JobId) -> Result<bool, StoreError> {
     stepped.due.iter().for_each(|webhook| alarm.due(webhook, now));
     // What waits in memory is not begun with. What is under way already may still arrive.
     pipeline.give_back(ready.take_out(&stepped.in_hand), Vec::new());
-    if let Some(Job { matched, done, failed, .. }) = stepped.ended {
+    if let Some(Job { action, selection, matched, done, failed, .. }) = stepped.ended {
         tracing::info!(job = %id, matched, done, failed, "the job is through");
+        if let (Action::Discard, Selection::Filter(Filter { webhook: Some(webhook), .. })) =
+            (action, selection)
+        {
+            pipeline.begin_afresh(&webhook);
+        }
     }
     Ok(!stepped.waits)
 }
