@@ -11,10 +11,13 @@ mod breakers;
 mod claim;
 mod dispatch;
 mod flow;
+mod health;
 mod hold;
 mod host;
+mod jobs;
 mod keeper;
 mod order;
+mod parts;
 mod ready;
 mod render;
 mod retention;
@@ -23,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use url::Url;
 
 use crate::deliver::Client;
@@ -39,11 +43,13 @@ use breaker::Turn;
 use breakers::{Breakers, Joining};
 use claim::Alarm;
 use flow::Flows;
+use health::Health;
 use ready::{Job, Ready, Slot};
 
 pub use self::backlog::{BacklogFull, Refusal};
 pub use self::breaker::Config as BreakerConfig;
 pub use self::flow::ReceiverBreakerConfig;
+pub use self::health::OnEnable;
 pub use self::host::services;
 pub use self::retention::Config as RetentionConfig;
 
@@ -73,6 +79,8 @@ pub struct Config {
     pub tenant_max_backlog: usize,
     /// When a receiver that fails is left alone.
     pub receiver_breaker: ReceiverBreakerConfig,
+    /// A webhook to which nothing gets through for so long is disabled; none is if nothing is said.
+    pub disable_after: Option<Duration>,
 }
 
 impl Default for Config {
@@ -88,6 +96,7 @@ impl Default for Config {
             max_backlog: 10_000_000,
             tenant_max_backlog: 5_000_000,
             receiver_breaker: ReceiverBreakerConfig::default(),
+            disable_after: Some(Duration::from_secs(5 * 24 * 60 * 60)),
         }
     }
 }
@@ -104,8 +113,13 @@ struct Inner {
     breakers: Breakers,
     backlog: Arc<Backlog>,
     flows: Arc<Flows>,
+    health: Health,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
+    /// Rings when a job has been made.
+    new_job: Notify,
+    /// How long idempotency keys are remembered.
+    idempotency: Duration,
 }
 
 impl Pipeline {
@@ -133,7 +147,21 @@ impl Pipeline {
         let breakers = Breakers::new(config.breaker.clone(), held);
         let backlog = Backlog::new(config.max_backlog);
         backlog.load(Arc::clone(&store), current.clone()).await;
-        let inner = Inner { store, current, client, ready, breakers, backlog, flows, alarm };
+        let health = Health::new(config.disable_after, store.webhook_states().await?);
+        let (new_job, idempotency) = (Notify::new(), config.retention.idempotency);
+        let inner = Inner {
+            store,
+            current,
+            client,
+            ready,
+            breakers,
+            backlog,
+            flows,
+            health,
+            alarm,
+            new_job,
+            idempotency,
+        };
         let pipeline = Self(Arc::new(inner));
         let keeper = retention::Keeper {
             store: Arc::clone(&pipeline.0.store),
@@ -146,6 +174,7 @@ impl Pipeline {
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
         tokio::spawn(order::run(pipeline.clone(), drain.clone()));
         tokio::spawn(flow::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(jobs::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         Ok(pipeline)
     }
@@ -184,8 +213,9 @@ impl Pipeline {
             .map(|(event, given_id)| {
                 let event = Arc::new(event);
                 let (deliveries, jobs) = self.route(tenant, &event, &mut joining);
-                let is_due =
-                    |new: &&NewDelivery| matches!(new.start, Start::Due | Start::Queued(_));
+                let is_due = |new: &&NewDelivery| {
+                    matches!(new.start, Start::Due | Start::Queued(_) | Start::Paused)
+                };
                 due.extend(deliveries.iter().filter(is_due).map(|new| new.webhook.clone()));
                 fresh.push(jobs);
                 NewEvent { event, given_id, deliveries }
@@ -257,6 +287,10 @@ impl Pipeline {
                     let start = Start::Queued(key);
                     return NewDelivery { id, webhook: webhook.id.clone(), start };
                 }
+                if self.0.health.is_disabled(&webhook.id) {
+                    let start = Start::Paused;
+                    return NewDelivery { id, webhook: webhook.id.clone(), start };
+                }
                 if let Err((hold, joins)) = self.0.breakers.admit(&webhook.id, Turn::Own) {
                     joining.push(joins);
                     let start = Start::Held(hold);
@@ -268,9 +302,7 @@ impl Pipeline {
                 let start = if slot.is_some() { Start::InHand } else { Start::Due };
                 if let Some(slot) = slot {
                     let webhook = webhook.id.clone();
-                    let (part, attempts) = (1, 0);
-                    let delivery =
-                        Delivery { id, webhook, part, attempts, request: None, queue: None };
+                    let delivery = Delivery::first_part(id, webhook);
                     jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
                 }
                 NewDelivery { id, webhook: webhook.id.clone(), start }

@@ -50,6 +50,8 @@ pub struct Claimed {
 pub struct Recorded {
     /// The next one of the queue of a delivery that is finished, in hand.
     pub follower: Option<(Arc<Event>, Delivery)>,
+    /// The delivery was cancelled while it was in hand, so it was not owed any more.
+    pub cancelled: bool,
 }
 
 /// A dead delivery behind which the others wait no longer.

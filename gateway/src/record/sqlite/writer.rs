@@ -4,6 +4,9 @@
 //! sync of the disk, is shared by as many commands as arrive meanwhile, and a lone command waits for
 //! nobody.
 
+mod task;
+
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
@@ -12,6 +15,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use self::task::Task;
 use super::super::{
     Accepted, Ask, Claimed, Fault, Operation, Recorded, Removal, Removed, Skipped, StoreError,
     Submission, Taken, Update, Which,
@@ -51,6 +55,7 @@ pub(super) enum Command {
     Shrink(u64, Reply<u64>),
     Unblock(WebhookId, Reply<usize>),
     Skip(Arc<str>, EventId, Reply<Option<Vec<Skipped>>>),
+    Task(Box<dyn Task>),
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -165,13 +170,13 @@ fn run(
         } else {
             // One command may be at fault: let each stand for itself.
             for command in group.drain(..) {
+                guard.begins();
                 let mut alone = vec![command];
                 let committed = commit(&mut connection, &mut known, &alone);
                 answer(&mut alone, committed, guard);
             }
         }
         log.grown(&connection);
-        guard.ends();
     }
 }
 
@@ -194,6 +199,8 @@ fn refuse_new(group: &mut Vec<Command>, error: &StoreError) {
 
 /// Tells every command of a group what came of it.
 fn answer(group: &mut Vec<Command>, committed: Result<Vec<Outcome>, StoreError>, guard: &Guard) {
+    // First: whoever has the answer may ask for more at once, and is not to be told that the writer does not get on.
+    guard.ends();
     match committed {
         Ok(outcomes) => {
             group.drain(..).zip(outcomes).for_each(|(command, outcome)| command.answer(outcome));
@@ -216,6 +223,7 @@ enum Outcome {
     Taken(Taken),
     Removed(Removed),
     Shrunk(u64),
+    Task(Box<dyn Any + Send>),
     Done,
 }
 
@@ -292,6 +300,7 @@ impl Command {
             Self::Skip(tenant, event, _) => {
                 queue::skip(connection, tenant, event).map(Outcome::Skipped)
             }
+            Self::Task(task) => task.apply(connection).map(Outcome::Task),
         }
     }
 
@@ -323,6 +332,7 @@ impl Command {
             (Self::TakeHeld(.., reply), Outcome::Taken(taken)) => {
                 drop(reply.send(Ok(taken)));
             }
+            (Self::Task(task), Outcome::Task(found)) => task.answer(found),
             (Self::Release(_, reply) | Self::Lift(_, reply), Outcome::Done) => {
                 drop(reply.send(Ok(())));
             }
@@ -344,6 +354,7 @@ impl Command {
             Self::Shrink(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Record(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Skip(.., reply) => drop(reply.send(Err(error.clone()))),
+            Self::Task(task) => task.refuse(error),
             Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::Release(_, reply) | Self::Lift(_, reply) => drop(reply.send(Err(error.clone()))),
         }
