@@ -1,9 +1,14 @@
-//! What can be asked of a running gateway: an event with all that became of it, the plugins and how they fare,
-//! what is held to be tried, and the probes.
+//! What can be asked of a running gateway: an event with all that became of it, deliveries by their state, replays and
+//! cancellations, the plugins and how they fare, what is held to be tried, and the probes.
 
 mod breakers;
 mod order;
+mod deliveries;
+mod jobs;
 mod plugins;
+mod request;
+mod selection;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -34,12 +39,23 @@ struct Admin {
     drain: Drain,
 }
 
-/// `GET /v1/events/{id}`, `/v1/plugins`, `/v1/plugins/{name}`, `/healthz` and `/readyz`, and
-/// `POST /v1/events/{id}/skip` and `/v1/plugins/{name}/reset`.
+/// `GET /v1/events/{id}`, `/v1/deliveries`, `/v1/jobs`, `/v1/jobs/{id}`, `/v1/webhooks`, `/v1/webhooks/{id}`, `/v1/plugins`, `/v1/plugins/{name}`,
+/// `/healthz` and `/readyz`, and `POST /v1/events/{id}/skip`, `/v1/replays`, `/v1/cancellations`, `/v1/jobs/{id}/cancel`,
+/// `/v1/webhooks/{id}/disable`, `…/enable` and `/v1/plugins/{name}/reset`.
 pub fn routes(current: Current, store: Arc<dyn Store>, pipeline: Pipeline, drain: Drain) -> Router {
     Router::new()
         .route("/v1/events/{id}", get(event))
         .route("/v1/events/{id}/skip", post(order::skip))
+        .route("/v1/deliveries", get(deliveries::list))
+        .route("/v1/replays", post(jobs::replay))
+        .route("/v1/cancellations", post(jobs::cancel))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::one))
+        .route("/v1/jobs/{id}/cancel", post(jobs::stop))
+        .route("/v1/webhooks", get(webhooks::list))
+        .route("/v1/webhooks/{id}", get(webhooks::one))
+        .route("/v1/webhooks/{id}/disable", post(webhooks::disable))
+        .route("/v1/webhooks/{id}/enable", post(webhooks::enable))
         .route("/v1/plugins", get(plugins::plugins))
         .route("/v1/plugins/{name}", get(plugins::plugin))
         .route("/v1/plugins/{name}/reset", post(breakers::reset))
@@ -109,6 +125,8 @@ struct DeliveryView<'a> {
     state: &'static str,
     reason: Option<&'a str>,
     next_attempt_at: Option<Timestamp>,
+    /// The delivery that it repeats.
+    replay_of: Option<String>,
     plugins: Vec<PluginView<'a>>,
     attempts: Vec<AttemptView<'a>>,
 }
@@ -170,6 +188,7 @@ impl<'a> DeliveryView<'a> {
             state: delivery.state.as_str(),
             reason: delivery.reason.as_deref(),
             next_attempt_at: delivery.due_at,
+            replay_of: delivery.replay_of.map(|id| id.to_string()),
             plugins: plugins.map(|(name, version)| PluginView { name, version }).collect(),
             attempts: delivery.attempts.iter().zip(1..).map(AttemptView::new).collect(),
         }

@@ -49,7 +49,7 @@ use self::tenants::{Surroundings, tenants};
 use self::tree::Node;
 use self::values::{
     DAY, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, SECOND, choice, count, duration, flag, host,
-    network, non_empty, parsed, show_size, size, socket_address,
+    network, non_empty, parsed, show_size, size, socket_address, unless_never,
 };
 use crate::snapshot::TenantDefinition;
 use crate::{deliver, ingest, pipeline, record, reload, shutdown, telemetry, transform};
@@ -270,6 +270,9 @@ fn delivery(section: &mut Section<'_>) -> (deliver::Config, pipeline::Config) {
         tenant_max_backlog: default.tenant_max_backlog,
         retention: default.retention,
         receiver_breaker: section.section("breaker", flow::receiver_breaker),
+        disable_after: section
+            .optional("disable_after", unless_never(duration(SECOND..=365 * DAY)))
+            .unwrap_or(default.disable_after),
         max_ready: section
             .optional("max_ready", count(1..=10_000_000))
             .unwrap_or(default.max_ready),

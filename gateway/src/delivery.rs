@@ -1,6 +1,7 @@
 //! A delivery: what one webhook is owed of one event, what became of it, and how it can fail.
 
 mod id;
+mod state;
 pub mod view;
 
 use std::fmt::{self, Write as _};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 pub use self::id::{DeliveryId, WebhookId};
+pub use self::state::State;
 
 /// What one webhook is owed of one event.
 #[derive(Debug, Clone)]
@@ -29,6 +31,18 @@ pub struct Delivery {
     pub request: Option<Arc<Request>>,
     /// The key of the queue in which it keeps its order; empty for that of the whole webhook.
     pub queue: Option<Arc<str>>,
+    /// It repeats one part of a split: of what the plugins make, that part alone is sent.
+    pub only_part: bool,
+}
+
+impl Delivery {
+    /// One that nothing has been done about yet, without an order.
+    #[must_use]
+    pub fn first_part(id: DeliveryId, webhook: WebhookId) -> Self {
+        let (part, attempts, tried) = (1, 0, 0);
+        let (request, queue) = (None, None);
+        Self { id, webhook, part, attempts, tried, request, queue, only_part: false }
+    }
 }
 
 /// A request as the plugins left it: all but the webhook's own URL, headers and signature.
@@ -134,48 +148,6 @@ pub fn is_header_name(name: &str) -> bool {
 #[must_use]
 pub fn is_header_value(value: &str) -> bool {
     value.bytes().all(|b| matches!(b, b'\t' | b' '..=b'~'))
-}
-
-/// Where a delivery stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// No attempt has been made yet.
-    Pending,
-    /// An attempt failed, and another is due.
-    Retrying,
-    /// Its plugins keep failing: it waits until they are replaced, reset, or found to work again.
-    Held,
-    /// The receiver took it.
-    Delivered,
-    /// Nothing is to be sent: a plugin decided so, or it failed and the webhook says so.
-    Dropped,
-    /// It failed for good.
-    Dead,
-}
-
-impl State {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Pending, Self::Retrying, Self::Held, Self::Delivered, Self::Dropped, Self::Dead];
-
-    /// The state's name in the API and in the store.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Retrying => "retrying",
-            Self::Held => "held",
-            Self::Delivered => "delivered",
-            Self::Dropped => "dropped",
-            Self::Dead => "dead",
-        }
-    }
-
-    /// The state of this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
-    }
 }
 
 /// One try, as it is recorded.

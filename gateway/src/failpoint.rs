@@ -41,13 +41,17 @@ pub enum Point {
     OutcomeRecorded,
     /// Held deliveries are marked as in hand, and are not.
     HeldTaken,
+    /// A step of a job is done, and not committed.
+    JobStepWritten,
+    /// It is committed, and nobody knows yet.
+    JobStepKept,
     /// A plugin or the configuration has changed, and the change is not in effect.
     ChangeAgreed,
 }
 
 impl Point {
     /// All of them, in the order of an event's path.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::MigrationApplied,
         Self::BodyRead,
         Self::EventsWritten,
@@ -62,6 +66,8 @@ impl Point {
         Self::OutcomeWritten,
         Self::OutcomeRecorded,
         Self::HeldTaken,
+        Self::JobStepWritten,
+        Self::JobStepKept,
         Self::ChangeAgreed,
     ];
 
@@ -83,6 +89,8 @@ impl Point {
             Self::OutcomeWritten => "outcome_written",
             Self::OutcomeRecorded => "outcome_recorded",
             Self::HeldTaken => "held_taken",
+            Self::JobStepWritten => "job_step_written",
+            Self::JobStepKept => "job_step_kept",
             Self::ChangeAgreed => "change_agreed",
         }
     }

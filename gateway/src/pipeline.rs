@@ -11,11 +11,14 @@ mod breakers;
 mod claim;
 mod dispatch;
 mod flow;
+mod health;
 mod hold;
 mod host;
+mod jobs;
 mod keeper;
 mod operational;
 mod order;
+mod parts;
 mod ready;
 mod render;
 mod retention;
@@ -24,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use url::Url;
 
 use crate::deliver::Client;
@@ -40,11 +44,13 @@ use breaker::Turn;
 use breakers::{Breakers, Joining};
 use claim::Alarm;
 use flow::Flows;
+use health::Health;
 use ready::{Job, Ready, Slot};
 
 pub use self::backlog::{BacklogFull, Refusal};
 pub use self::breaker::Config as BreakerConfig;
 pub use self::flow::ReceiverBreakerConfig;
+pub use self::health::OnEnable;
 pub use self::host::services;
 pub use self::retention::Config as RetentionConfig;
 
@@ -74,6 +80,8 @@ pub struct Config {
     pub tenant_max_backlog: usize,
     /// When a receiver that fails is left alone.
     pub receiver_breaker: ReceiverBreakerConfig,
+    /// A webhook to which nothing gets through for so long is disabled; none is if nothing is said.
+    pub disable_after: Option<Duration>,
 }
 
 impl Default for Config {
@@ -89,6 +97,7 @@ impl Default for Config {
             max_backlog: 10_000_000,
             tenant_max_backlog: 5_000_000,
             receiver_breaker: ReceiverBreakerConfig::default(),
+            disable_after: Some(Duration::from_secs(5 * 24 * 60 * 60)),
         }
     }
 }
@@ -105,8 +114,13 @@ struct Inner {
     breakers: Breakers,
     backlog: Arc<Backlog>,
     flows: Arc<Flows>,
+    health: Health,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
+    /// Rings when a job has been made.
+    new_job: Notify,
+    /// How long idempotency keys are remembered.
+    idempotency: Duration,
 }
 
 impl Pipeline {
@@ -134,7 +148,21 @@ impl Pipeline {
         let breakers = Breakers::new(config.breaker.clone(), held);
         let backlog = Backlog::new(config.max_backlog);
         backlog.load(Arc::clone(&store), current.clone()).await;
-        let inner = Inner { store, current, client, ready, breakers, backlog, flows, alarm };
+        let health = Health::new(config.disable_after, store.webhook_states().await?);
+        let (new_job, idempotency) = (Notify::new(), config.retention.idempotency);
+        let inner = Inner {
+            store,
+            current,
+            client,
+            ready,
+            breakers,
+            backlog,
+            flows,
+            health,
+            alarm,
+            new_job,
+            idempotency,
+        };
         let pipeline = Self(Arc::new(inner));
         let keeper = retention::Keeper {
             store: Arc::clone(&pipeline.0.store),
@@ -148,6 +176,7 @@ impl Pipeline {
         tokio::spawn(order::run(pipeline.clone(), drain.clone()));
         tokio::spawn(operational::plugins::run(pipeline.clone(), drain.clone()));
         tokio::spawn(flow::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(jobs::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         Ok(pipeline)
     }
@@ -186,8 +215,9 @@ impl Pipeline {
             .map(|(event, given_id)| {
                 let event = Arc::new(event);
                 let (deliveries, jobs) = self.route(tenant, &event, &mut joining);
-                let is_due =
-                    |new: &&NewDelivery| matches!(new.start, Start::Due | Start::Queued(_));
+                let is_due = |new: &&NewDelivery| {
+                    matches!(new.start, Start::Due | Start::Queued(_) | Start::Paused)
+                };
                 due.extend(deliveries.iter().filter(is_due).map(|new| new.webhook.clone()));
                 fresh.push(jobs);
                 NewEvent { event, given_id, deliveries }
@@ -259,6 +289,10 @@ impl Pipeline {
                     let start = Start::Queued(key);
                     return NewDelivery { id, webhook: webhook.id.clone(), start };
                 }
+                if self.0.health.is_disabled(&webhook.id) {
+                    let start = Start::Paused;
+                    return NewDelivery { id, webhook: webhook.id.clone(), start };
+                }
                 if let Err((hold, joins)) = self.0.breakers.admit(&webhook.id, Turn::Own) {
                     joining.push(joins);
                     let start = Start::Held(hold);
@@ -270,9 +304,7 @@ impl Pipeline {
                 let start = if slot.is_some() { Start::InHand } else { Start::Due };
                 if let Some(slot) = slot {
                     let webhook = webhook.id.clone();
-                    let (part, request, queue) = (1, None, None);
-                    let delivery =
-                        Delivery { id, webhook, part, attempts: 0, tried: 0, request, queue };
+                    let delivery = Delivery::first_part(id, webhook);
                     jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
                 }
                 NewDelivery { id, webhook: webhook.id.clone(), start }

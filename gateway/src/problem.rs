@@ -69,6 +69,12 @@ problems! {
     invalid_request = BAD_REQUEST, "The request is broken";
     /// The body is JSON, but not an event.
     invalid_event = UNPROCESSABLE_ENTITY, "The body is not an event";
+    /// A parameter in the URL is wrong.
+    invalid_parameter = BAD_REQUEST, "A parameter is wrong";
+    /// The body does not say which deliveries.
+    invalid_selection = UNPROCESSABLE_ENTITY, "The body does not select deliveries";
+    /// The tenant has as many jobs under way as it may have.
+    too_many_jobs = CONFLICT, "Too many jobs are open";
     /// The key was used for another request.
     idempotency_key_reused = UNPROCESSABLE_ENTITY, "The idempotency key was used for another request";
     /// Too much waits to be delivered for the tenant.

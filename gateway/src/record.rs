@@ -9,9 +9,10 @@ mod contract;
 mod error;
 mod retention;
 mod hand;
+mod held;
+mod jobs;
 mod sqlite;
 
-use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -22,13 +23,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::delivery::{Attempt, Delivery, DeliveryId, Failure, Request, State, WebhookId};
+use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
 use crate::digest::Digest;
 use crate::event::{Event, EventId};
 use crate::kv;
 
 pub use self::error::{Fault, StoreError};
 pub use self::hand::{Ask, Claimed, Kind, Recorded, Skipped, Waiting};
+pub use self::held::{Held, Hold, Taken, Which};
+pub use self::jobs::{
+    Action, Begun, Disabled, Filter, Job, JobId, JobState, Listed, MAX_OPEN_JOBS, NewJob, Pace,
+    Page, Selection, Stepped, WebhookState,
+};
 pub use self::retention::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
 pub use self::sqlite::{SqliteStore, check};
 
@@ -74,13 +80,13 @@ pub trait Store: Send + Sync + 'static {
     fn waiting(&self) -> Operation<'_, Vec<Waiting>>;
 
     /// Records what became of a delivery in hand. If it was the head of a queue and is finished, the next one
-    /// of the queue is in hand then.
+    /// of the queue is in hand then. One that was cancelled meanwhile stays so, unless the receiver took it.
     fn record(&self, update: Update) -> Operation<'_, Recorded> {
         self.record_and_tell(update, Vec::new())
     }
 
     /// The same, and keeps events that tell of it, with their deliveries: all of it or nothing. An event whose id is
-    /// taken is kept already.
+    /// taken is kept already. What was cancelled is told of only if the receiver took it.
     fn record_and_tell(&self, update: Update, told: Vec<NewEvent>) -> Operation<'_, Recorded>;
 
     /// The webhooks that have queues with a dead head behind which the others wait.
@@ -112,6 +118,51 @@ pub trait Store: Send + Sync + 'static {
     /// An event of a tenant, with all that became of it.
     fn event(&self, tenant: Arc<str>, id: EventId) -> Operation<'_, Option<EventRecord>>;
 
+    /// A page of up to `limit` deliveries of a tenant, newest first, from before the delivery `after` on.
+    fn deliveries(
+        &self,
+        tenant: Arc<str>,
+        filter: Filter,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Operation<'_, Page>;
+
+    /// Keeps a job, to be done in steps, or, when something is wrong with it, does not.
+    fn begin_job(&self, job: NewJob) -> Operation<'_, Begun>;
+
+    /// Does the next step of a job. What it did to deliveries and how far the job is are kept together, so
+    /// that each delivery is acted on once, whenever the process ends.
+    fn step_job(&self, id: JobId, now: Timestamp, pace: Pace) -> Operation<'_, Stepped>;
+
+    /// Ends a job of a tenant before it is through, and gives it as it is then; one that has ended is left
+    /// as it is.
+    fn stop_job(&self, tenant: Arc<str>, id: JobId, now: Timestamp) -> Operation<'_, Option<Job>>;
+
+    /// A job of a tenant.
+    fn job(&self, tenant: Arc<str>, id: JobId) -> Operation<'_, Option<Job>>;
+
+    /// Up to `limit` jobs of a tenant, newest first, from before the job `after` on.
+    fn jobs(&self, tenant: Arc<str>, after: Option<JobId>, limit: usize)
+    -> Operation<'_, Vec<Job>>;
+
+    /// The jobs of all tenants that have not ended.
+    fn open_jobs(&self) -> Operation<'_, Vec<JobId>>;
+
+    /// What is known of the webhooks that fail or are disabled.
+    fn webhook_states(&self) -> Operation<'_, Vec<WebhookState>>;
+
+    /// Keeps since when a webhook has failed, or that it does not any more.
+    fn note_failing(&self, webhook: WebhookId, since: Option<Timestamp>) -> Operation<'_, ()>;
+
+    /// Disables a webhook: from here on, its deliveries can be paused. A job of an earlier enabling ends.
+    fn disable_webhook(&self, webhook: WebhookId, disabled: Disabled) -> Operation<'_, ()>;
+
+    /// Enables a webhook and keeps a job for what is paused; what comes to be paused later is due instead.
+    fn enable_webhook(&self, webhook: WebhookId, job: NewJob) -> Operation<'_, Job>;
+
+    /// How many deliveries of each of these webhooks are paused, or wait behind one that is in its queue.
+    fn paused(&self, webhooks: Vec<WebhookId>) -> Operation<'_, Vec<u64>>;
+
     /// Does an operation on the keys of a plugin, or answers as it did in an earlier run of the same
     /// delivery. A change and its answer are kept together; [`Store::record`] forgets the answers once
     /// the run has an outcome.
@@ -132,6 +183,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes idempotency keys that were used before this, up to `limit`, and says how many there were.
     fn forget_keys(&self, before: Timestamp, limit: usize) -> Operation<'_, usize>;
+
+    /// Removes jobs that ended before this, up to `limit`, and says how many there were.
+    fn forget_jobs(&self, before: Timestamp, limit: usize) -> Operation<'_, usize>;
 
     /// The bytes of data of a tenant's events.
     fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64>;
@@ -216,66 +270,8 @@ pub enum Start {
     /// In the queue with this key, of the webhook's own: due if it is the first there, else waiting until those
     /// before it are finished.
     Queued(Arc<str>),
-}
-
-/// Why the deliveries of a webhook are held.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// What keeps failing: a plugin, as `name@sha256`, or by its name alone when it is not loaded.
-    pub cause: Arc<str>,
-    /// The hash of everything that decides whether it fails again.
-    pub setup: Digest,
-    /// How it failed last.
-    pub failure: Failure,
-    /// Since when deliveries have been held.
-    pub since: Timestamp,
-}
-
-impl Hold {
-    /// The name of what keeps failing, without its version.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.cause.split_once('@').map_or(&self.cause, |(name, _)| name)
-    }
-}
-
-impl fmt::Display for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cause, failure, since, .. } = self;
-        write!(f, "held since {since} because {cause} keeps failing, last with {failure}")
-    }
-}
-
-/// A webhook's hold, and how much it holds.
-#[derive(Debug, Clone)]
-pub struct Held {
-    /// The webhook.
-    pub webhook: WebhookId,
-    /// Why.
-    pub hold: Hold,
-    /// It had begun to let go: what is held was on its way out.
-    pub releasing: bool,
-    /// How many deliveries are held.
-    pub deliveries: u64,
-}
-
-/// Which held deliveries to take in hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
-    /// One, to see whether it fails: the first that was accepted after that of this delivery, or, without
-    /// one, the first of all.
-    Trial(Option<DeliveryId>),
-    /// The first so many of all. What is left is on its way out too, even if the process ends.
-    Release(usize),
-}
-
-/// Held deliveries that were taken in hand.
-#[derive(Debug, Clone, Default)]
-pub struct Taken {
-    /// The deliveries, each with its event, in order of acceptance.
-    pub deliveries: Vec<(Arc<Event>, Delivery)>,
-    /// How many are still held.
-    pub left: u64,
+    /// Paused if its webhook is disabled, and due otherwise.
+    Paused,
 }
 
 /// The answer to a submission.
@@ -347,6 +343,9 @@ pub enum Next {
     /// Nothing until it is taken from the held ones. An attempt that comes with it is what the hold
     /// tells of, and does not count for the retry schedule.
     Held(Arc<Hold>),
+    /// Nothing until its webhook is enabled, with this request if one was rendered and is not kept yet; it is due
+    /// if that has been done meanwhile.
+    Paused(Option<Arc<Request>>),
     /// The event became several parts: the delivery in hand is the first; each of the others becomes
     /// a delivery of its own.
     Split {
@@ -377,10 +376,12 @@ pub struct DeliveryRecord {
     pub part: u32,
     /// Where it stands.
     pub state: State,
-    /// Why it was dropped, is held, or waits for others.
+    /// Why it was dropped or cancelled, is held or paused, or waits for others.
     pub reason: Option<String>,
-    /// When the next attempt is due, unless it is finished, held, or waits for others.
+    /// When the next attempt is due, unless it is finished, held, paused, or waits for others.
     pub due_at: Option<Timestamp>,
+    /// The delivery that it repeats.
+    pub replay_of: Option<DeliveryId>,
     /// The plugin versions that made it, as in [`Update::chain`].
     pub chain: String,
     /// Its attempts, in order.

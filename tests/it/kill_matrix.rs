@@ -16,6 +16,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 
+use super::kill_jobs;
+
 /// Deliveries under way at once: so many can be sent again after a death.
 const UNDER_WAY: usize = 32;
 
@@ -47,6 +49,9 @@ async fn a_death_at_any_step_breaks_no_promise() {
 
 /// One gateway that dies at this point, is started again, and has to account for everything.
 async fn die_at(point: Point) {
+    if let Point::JobStepWritten | Point::JobStepKept = point {
+        return kill_jobs::die_at(point).await;
+    }
     let receiver = unsteady().await;
     let ledger = Ledger::default();
     let shape = Shape::small("it");

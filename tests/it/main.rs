@@ -35,6 +35,10 @@ mod corpus;
 mod generated;
 /// Plugins that keep failing: what is held, and how it is released.
 mod breaker;
+/// Webhooks that are disabled, and what waits for them.
+mod disabled;
+/// Replays, cancellations, and lists of deliveries.
+mod jobs;
 /// Plugins that change on disk while events flow.
 mod reload;
 /// Plugin files as people, editors and systems write, replace and break them.
@@ -49,6 +53,8 @@ mod configs;
 mod crash;
 /// Processes that die at each step of an event's path.
 mod kill_matrix;
+/// Processes that die in the middle of a replay or a cancellation.
+mod kill_jobs;
 /// A store that fails, answers late, or does what it says it could not.
 mod faulty_store;
 /// What is removed after its time, and what is not.

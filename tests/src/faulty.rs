@@ -9,9 +9,9 @@ use hookmill::delivery::{DeliveryId, WebhookId};
 use hookmill::event::EventId;
 use hookmill::kv;
 use hookmill::record::{
-    Accepted, Ask, Claimed, Cursor, EventRecord, Found, Held, NewEvent, Operation, Recorded,
-    Removal, Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken, Update, Waiting,
-    Which,
+    Accepted, Ask, Begun, Claimed, Cursor, Disabled, EventRecord, Filter, Found, Held, Job, JobId,
+    NewEvent, NewJob, Operation, Pace, Page, Recorded, Removal, Removed, Search, Size, Skipped,
+    Stepped, Store, StoreError, Submission, Taken, Update, Waiting, WebhookState, Which,
 };
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -149,6 +149,70 @@ impl Store for Faulty {
 
     fn event(&self, tenant: Arc<str>, id: EventId) -> Operation<'_, Option<EventRecord>> {
         self.with_faults(true, || self.inner.event(tenant, id))
+    }
+
+    fn deliveries(
+        &self,
+        tenant: Arc<str>,
+        filter: Filter,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Operation<'_, Page> {
+        self.with_faults(true, move || self.inner.deliveries(tenant, filter, after, limit))
+    }
+
+    fn begin_job(&self, job: NewJob) -> Operation<'_, Begun> {
+        self.with_faults(true, || self.inner.begin_job(job))
+    }
+
+    fn step_job(&self, id: JobId, now: Timestamp, pace: Pace) -> Operation<'_, Stepped> {
+        self.with_faults(true, move || self.inner.step_job(id, now, pace))
+    }
+
+    fn stop_job(&self, tenant: Arc<str>, id: JobId, now: Timestamp) -> Operation<'_, Option<Job>> {
+        self.with_faults(true, move || self.inner.stop_job(tenant, id, now))
+    }
+
+    fn job(&self, tenant: Arc<str>, id: JobId) -> Operation<'_, Option<Job>> {
+        self.with_faults(true, move || self.inner.job(tenant, id))
+    }
+
+    fn jobs(
+        &self,
+        tenant: Arc<str>,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Operation<'_, Vec<Job>> {
+        self.with_faults(true, move || self.inner.jobs(tenant, after, limit))
+    }
+
+    fn open_jobs(&self) -> Operation<'_, Vec<JobId>> {
+        self.with_faults(true, || self.inner.open_jobs())
+    }
+
+    fn webhook_states(&self) -> Operation<'_, Vec<WebhookState>> {
+        // Without it a gateway does not start.
+        self.inner.webhook_states()
+    }
+
+    fn note_failing(&self, webhook: WebhookId, since: Option<Timestamp>) -> Operation<'_, ()> {
+        self.with_faults(true, move || self.inner.note_failing(webhook, since))
+    }
+
+    fn disable_webhook(&self, webhook: WebhookId, disabled: Disabled) -> Operation<'_, ()> {
+        self.with_faults(true, || self.inner.disable_webhook(webhook, disabled))
+    }
+
+    fn enable_webhook(&self, webhook: WebhookId, job: NewJob) -> Operation<'_, Job> {
+        self.with_faults(true, || self.inner.enable_webhook(webhook, job))
+    }
+
+    fn paused(&self, webhooks: Vec<WebhookId>) -> Operation<'_, Vec<u64>> {
+        self.with_faults(true, || self.inner.paused(webhooks))
+    }
+
+    fn forget_jobs(&self, before: Timestamp, limit: usize) -> Operation<'_, usize> {
+        self.with_faults(true, move || self.inner.forget_jobs(before, limit))
     }
 
     fn kv(&self, request: kv::Request) -> Operation<'_, kv::Outcome> {

@@ -69,6 +69,16 @@ pub(super) fn flag(node: &Node) -> Result<bool, String> {
     }
 }
 
+/// `"never"`, or else this.
+pub(super) fn unless_never<T>(
+    read: impl FnOnce(&Node) -> Result<T, String>,
+) -> impl FnOnce(&Node) -> Result<Option<T>, String> {
+    |node| match node.text() {
+        Some("never") => Ok(None),
+        _ => read(node).map(Some),
+    }
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Copy>(choices: &[(&str, T)]) -> impl FnOnce(&Node) -> Result<T, String> {
     move |node| {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 /// The id of a delivery, shown as `dlv_` and a UUIDv7 in 32 hexadecimal digits.
@@ -33,6 +34,13 @@ impl DeliveryId {
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
+    }
+
+    /// An id below all that were made then or later.
+    #[must_use]
+    pub fn before(time: Timestamp) -> Self {
+        let millis = u128::try_from(time.as_millisecond()).unwrap_or(0);
+        Self(Uuid::from_u128(millis << 80))
     }
 }
 

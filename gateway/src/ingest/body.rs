@@ -149,7 +149,7 @@ fn check(
             parse_timestamp(&text).map_err(|why| errors.push(path.error("timestamp", why)))
         }
     };
-    if depth(&data) > about.config.max_depth {
+    if is_deeper(&data, about.config.max_depth) {
         let limit = about.config.max_depth;
         let why = format!("is nested deeper than {limit} levels (`ingest.max_depth`)");
         errors.push(path.error("data", why));
@@ -224,6 +224,13 @@ fn check_attributes(
             errors.push(path.error(&format!("attributes.{name}"), why));
         }
     }
+}
+
+/// Whether valid JSON is nested deeper than this.
+fn is_deeper(json: &[u8], max: usize) -> bool {
+    // Counting is many times faster than following strings, and most payloads open fewer brackets in all.
+    let is_bracket = |byte: &&u8| matches!(byte, b'[' | b'{');
+    json.iter().filter(is_bracket).count() > max && depth(json) > max
 }
 
 /// How deep valid JSON is nested.

@@ -10,15 +10,14 @@ use url::Url;
 
 use super::breaker::Turn;
 use super::breakers::Joining;
-use super::ready::Job;
-use super::{Pipeline, STORE_AGAIN, backlog, hold, operational, order, render, size};
+use super::{Pipeline, STORE_AGAIN, backlog, hold, operational, order, parts, render};
 use crate::deliver::{Exchange, Outbound, Schedule};
 use crate::delivery::{
     Attempt, Delivery, DeliveryId, Failure, FailureKind, Request, Timings, WebhookId,
 };
 use crate::event::{Event, to_microsecond};
 use crate::failpoint::{self, Point};
-use crate::record::{NewDelivery, NewEvent, Next, Recorded, Start, Update};
+use crate::record::{NewEvent, Next, Recorded, Update};
 use crate::snapshot::{Snapshot, Webhook};
 use crate::transform::{self, Failed, Outcome, Recipient};
 
@@ -52,7 +51,8 @@ pub(super) async fn run(
     let is_end = backlog::is_end(&update.next);
     let recorded = record(pipeline, &delivery.webhook, update, &told).await;
     pipeline.told(&told, recorded.told);
-    if is_end {
+    // What was cancelled was owed no more from then on.
+    if is_end && !recorded.cancelled {
         pipeline.0.backlog.less(&event.tenant, 1);
     }
     drop(joining);
@@ -131,6 +131,10 @@ async fn attempt(
         let attempt = began.failed(failure);
         return failed(delivery, &Schedule::default(), attempt, Arc::default(), None).into();
     };
+    if pipeline.0.health.is_disabled(&webhook.id) {
+        let (delivery, next) = (delivery.id, Next::Paused(None));
+        return Update { delivery, attempt: None, chain: Arc::default(), next }.into();
+    }
     let mut chain = Arc::default();
     // A stored request is sent as it is: the plugins do not run again.
     let stored = delivery.request.is_some();
@@ -147,13 +151,17 @@ async fn attempt(
                 Err(found) => return run.failed(began, chain, *found),
             };
             run.passed();
-            match outcome {
-                Outcome::Drop(reason) => {
+            let to_send = match outcome {
+                Outcome::Drop(reason) => Err(reason),
+                Outcome::Forward(parts) => {
+                    parts::to_send(pipeline, webhook, event, delivery, parts, &chain).await
+                }
+            };
+            match to_send {
+                Ok(request) => request,
+                Err(reason) => {
                     let next = Next::Dropped(reason);
                     return Update { delivery: delivery.id, attempt: None, chain, next }.into();
-                }
-                Outcome::Forward(parts) => {
-                    split(pipeline, webhook, event, delivery, parts, &chain).await
                 }
             }
         }
@@ -165,12 +173,16 @@ async fn attempt(
     };
     let exchange = send(pipeline, webhook, event, delivery, &request, url, began.at).await;
     let attempt = began.ended(exchange);
-    pipeline.learn(webhook, delivery.id, &attempt, attempt.retry_after);
+    let disabled = pipeline.learn(webhook, delivery.id, &attempt).await;
     if attempt.failure.is_none() {
         let next = Next::Delivered;
         return Update { delivery: delivery.id, attempt: Some(attempt), chain, next }.into();
     }
     let keep = (!stored).then_some(request);
+    if disabled && !is_permanent(&attempt) {
+        let (delivery, attempt, next) = (delivery.id, Some(attempt), Next::Paused(keep));
+        return Update { delivery, attempt, chain, next }.into();
+    }
     failed(delivery, &webhook.definition.retry, attempt, chain, keep).into()
 }
 
@@ -200,62 +212,6 @@ async fn transformed(
         secrets: &webhook.plugin_secrets,
     };
     transform::run(event, recipient, &steps).await
-}
-
-/// Makes the parts of a split durable, each a delivery of its own, and gives the first one's request.
-/// A single part needs nothing of the kind.
-async fn split(
-    pipeline: &Pipeline,
-    webhook: &Webhook,
-    event: &Arc<Event>,
-    delivery: &Delivery,
-    parts: Vec<Request>,
-    chain: &Arc<str>,
-) -> Arc<Request> {
-    let mut parts = parts.into_iter().map(Arc::new);
-    let Some(first) = parts.next() else {
-        // The transform stage promises at least one.
-        return Arc::new(render::plain(event, webhook.definition.body));
-    };
-    let mut jobs = Vec::new();
-    let mut all_in_hand = true;
-    let others: Vec<_> = parts
-        .zip(2..)
-        .map(|(request, part)| {
-            let id = DeliveryId::generate();
-            if let Some(key) = &delivery.queue {
-                // They follow the first one, each in its turn.
-                let start = Start::Queued(Arc::clone(key));
-                return (NewDelivery { id, webhook: webhook.id.clone(), start }, request);
-            }
-            let bytes = size(event, Some(&request));
-            let concurrency = webhook.definition.concurrency;
-            let slot = pipeline.0.ready.reserve(&event.tenant, &webhook.id, bytes, concurrency);
-            let start = if slot.is_some() { Start::InHand } else { Start::Due };
-            all_in_hand &= slot.is_some();
-            if let Some(slot) = slot {
-                let request = Some(Arc::clone(&request));
-                let webhook = webhook.id.clone();
-                let queue = None;
-                let delivery =
-                    Delivery { id, webhook, part, attempts: 0, tried: 0, request, queue };
-                jobs.push(Job { event: Arc::clone(event), delivery, slot, turn: Turn::Own });
-            }
-            (NewDelivery { id, webhook: webhook.id.clone(), start }, request)
-        })
-        .collect();
-    if others.is_empty() {
-        return first;
-    }
-    pipeline.0.backlog.more(&event.tenant, others.len());
-    let next = Next::Split { first: Arc::clone(&first), others };
-    let update = Update { delivery: delivery.id, attempt: None, chain: Arc::clone(chain), next };
-    record(pipeline, &webhook.id, update, &[]).await;
-    pipeline.begin(jobs.into_iter());
-    if !all_in_hand {
-        pipeline.0.alarm.due(&webhook.id, event.accepted_at);
-    }
-    first
 }
 
 async fn send(
@@ -293,8 +249,7 @@ pub(super) fn failed(
     chain: Arc<str>,
     keep: Option<Arc<Request>>,
 ) -> Update {
-    let permanent = attempt.failure.as_ref().is_some_and(|failure| failure.kind.is_permanent());
-    let delay = match permanent {
+    let delay = match is_permanent(&attempt) {
         true => None,
         false => schedule.delay_after(delivery.attempts.saturating_add(1), jitter(delivery.id)),
     };
@@ -303,6 +258,10 @@ pub(super) fn failed(
     let at = delay.and_then(|delay| Timestamp::now().checked_add(delay).ok());
     let next = at.map_or(Next::Dead, |at| Next::Retry { at, request: keep });
     Update { delivery: delivery.id, attempt: Some(attempt), chain, next }
+}
+
+fn is_permanent(attempt: &Attempt) -> bool {
+    attempt.failure.as_ref().is_some_and(|failure| failure.kind.is_permanent())
 }
 
 /// A number from 0 to 1 out of the random part of a delivery's id: the same for all its retries, and
@@ -314,7 +273,7 @@ fn jitter(delivery: DeliveryId) -> f64 {
 
 /// Records an update, with what is told of it. What became of a delivery must not be lost while the store is away, so this waits
 /// until it is back; the slot that is held meanwhile keeps more from being taken in.
-async fn record(
+pub(super) async fn record(
     pipeline: &Pipeline,
     webhook: &WebhookId,
     update: Update,
@@ -322,6 +281,8 @@ async fn record(
 ) -> Recorded {
     let due = match &update.next {
         Next::Retry { at, .. } => Some(*at),
+        // Its webhook may have been enabled meanwhile.
+        Next::Paused(_) => Some(Timestamp::now()),
         _ => None,
     };
     let recorded = loop {
@@ -362,6 +323,10 @@ fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, ended: &Ended) 
             let webhook = name();
             tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, fault, "attempt failed; the delivery is held");
         }
+        (Next::Paused(_), Some(failure)) => {
+            let webhook = name();
+            tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, fault, "attempt failed; the delivery waits, as its webhook is disabled");
+        }
         (Next::Dropped(_), Some(failure)) => {
             let webhook = name();
             tracing::warn!(tenant, webhook, plugin, %event, %delivery, %failure, fault, "attempt failed; the delivery is dropped, as the webhook says");
@@ -376,6 +341,9 @@ fn tell(pipeline: &Pipeline, event: &Event, delivery: &Delivery, ended: &Ended) 
         }
         (Next::Held(_), None) => {
             tracing::debug!(tenant, webhook = %id, %event, %delivery, "held");
+        }
+        (Next::Paused(_), None) => {
+            tracing::debug!(tenant, webhook = %id, %event, %delivery, "paused");
         }
         (Next::Dropped(reason), None) => {
             tracing::debug!(tenant, webhook = %id, %event, %delivery, reason, "dropped");

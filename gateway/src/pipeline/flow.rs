@@ -239,15 +239,8 @@ pub(super) async fn run(pipeline: Pipeline, drain: Drain) {
 }
 
 impl Pipeline {
-    /// Learns from an attempt that reached out to a receiver. `pause` is how long the receiver asks not to be
-    /// sent anything, if it does.
-    pub(super) fn learn(
-        &self,
-        webhook: &Webhook,
-        delivery: DeliveryId,
-        attempt: &Attempt,
-        pause: Option<Duration>,
-    ) {
+    /// Learns from an attempt what may go out to its receiver now.
+    pub(super) fn learn_flow(&self, webhook: &Webhook, delivery: DeliveryId, attempt: &Attempt) {
         let change = match &attempt.failure {
             None => self.0.flows.learn(&webhook.id, delivery, false),
             Some(failure) if failure.kind.fault() == Fault::Receiver => {
@@ -272,7 +265,8 @@ impl Pipeline {
                 self.resume(&webhook.id);
             }
         }
-        if let Some(pause) = pause {
+        // The receiver asks not to be sent anything for so long.
+        if let Some(pause) = attempt.retry_after {
             self.0.flows.pause(&webhook.id, pause);
             self.hand_back(&webhook.id);
         }
@@ -283,6 +277,12 @@ impl Pipeline {
         if self.0.flows.ended(webhook, delivery) == Change::Recovers {
             self.resume(webhook);
         }
+    }
+
+    /// Forgets how a webhook's receiver has fared, and tries it now.
+    pub(super) fn begin_afresh(&self, webhook: &WebhookId) {
+        self.0.flows.state().webhooks.entries.remove(webhook);
+        self.resume(webhook);
     }
 
     /// Something of a webhook may go out again.

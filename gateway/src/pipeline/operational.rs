@@ -117,6 +117,7 @@ fn of_attempt(
         Next::Delivered => (Operational::DeliverySucceeded, State::Delivered),
         Next::Retry { .. } => (Operational::DeliveryFailed, State::Retrying),
         Next::Held(_) => (Operational::DeliveryFailed, State::Held),
+        Next::Paused(_) => (Operational::DeliveryFailed, State::Paused),
         Next::Dropped(_) => (Operational::DeliveryExhausted, State::Dropped),
         Next::Dead | Next::Blocks => (Operational::DeliveryExhausted, State::Dead),
         // Its parts have attempts of their own.
@@ -301,15 +302,7 @@ mod tests {
     }
 
     fn delivery(webhook: &Webhook, tried: u32) -> Delivery {
-        Delivery {
-            id: DeliveryId::generate(),
-            webhook: webhook.id.clone(),
-            part: 1,
-            attempts: 0,
-            tried,
-            request: None,
-            queue: None,
-        }
+        Delivery { tried, ..Delivery::first_part(DeliveryId::generate(), webhook.id.clone()) }
     }
 
     fn attempt(failure: Option<Failure>) -> Attempt {

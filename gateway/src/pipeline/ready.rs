@@ -6,6 +6,7 @@
 
 mod held;
 mod lanes;
+mod take_out;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -115,6 +115,11 @@ impl Keeper {
         while self.store.forget_keys(before, BATCH).await? == BATCH {
             tokio::task::yield_now().await;
         }
+        // A job's key is as good as the job is.
+        let before = ago(self.config.tenants.events.max(self.config.idempotency));
+        while self.store.forget_jobs(before, BATCH).await? == BATCH {
+            tokio::task::yield_now().await;
+        }
         let full = self.make_room(&mut removed).await?;
         self.shrink().await?;
         let Removed { events, stripped, given_up } = removed;

@@ -52,6 +52,8 @@ pub struct Recorded {
     pub follower: Option<(Arc<Event>, Delivery)>,
     /// How many deliveries there are of the events that tell of it.
     pub told: usize,
+    /// The delivery was cancelled while it was in hand, so it was not owed any more.
+    pub cancelled: bool,
 }
 
 /// A dead delivery behind which the others wait no longer.

@@ -2,15 +2,23 @@
 
 mod accept;
 mod check;
+mod discard;
+mod folder;
 mod guard;
 mod claim;
 mod hold;
+mod jobs;
 mod kv;
 mod queue;
 mod read;
+mod replay;
 mod retention;
 mod rows;
+mod overtaken;
+mod step;
 mod wal;
+mod walk;
+mod webhooks;
 mod write;
 mod writer;
 
@@ -19,15 +27,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use ring::rand::{SecureRandom as _, SystemRandom};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Semaphore, oneshot};
 
 pub use self::check::check;
 use super::{
-    Accepted, Ask, Claimed, Config, Cursor, EventRecord, Found, Held, NewEvent, Operation,
-    Recorded, Removal, Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken,
-    Update, Waiting, Which,
+    Accepted, Ask, Begun, Claimed, Config, Cursor, Disabled, EventRecord, Filter, Found, Held, Job,
+    JobId, NewEvent, NewJob, Operation, Pace, Page, Recorded, Removal, Removed, Search, Size,
+    Skipped, Stepped, Store, StoreError, Submission, Taken, Update, Waiting, WebhookState, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -53,6 +61,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0006_order.sql"),
     include_str!("../../migrations/sqlite/0007_retention.sql"),
     include_str!("../../migrations/sqlite/0008_destinations_of_events.sql"),
+    include_str!("../../migrations/sqlite/0009_jobs.sql"),
+    include_str!("../../migrations/sqlite/0010_webhook_states.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -83,10 +93,10 @@ impl SqliteStore {
     /// written by a newer version.
     pub fn open(config: &Config) -> Result<Self, StoreError> {
         let folder = &config.data_dir;
-        create(folder).map_err(|error| {
+        folder::create(folder).map_err(|error| {
             StoreError::new(format!("cannot create the data folder {}: {error}", folder.display()))
         })?;
-        let lock = lock(folder)?;
+        let lock = folder::lock(folder)?;
         let path = folder.join(DATABASE);
         let unclean = check::ended_uncleanly(&path);
         let open = || -> Result<(Connection, [u8; 32]), StoreError> {
@@ -94,7 +104,7 @@ impl SqliteStore {
             configure(&connection)?;
             migrate(&mut connection)?;
             write::recover(&connection)?;
-            let random_seed = kv::seed(&connection, fresh_seed()?)?;
+            let random_seed = kv::seed(&connection, folder::fresh_seed()?)?;
             Ok((connection, random_seed))
         };
         let (connection, random_seed) = open().map_err(|error| check::explained(&path, &error))?;
@@ -202,6 +212,67 @@ impl Store for SqliteStore {
         Box::pin(self.read(move |connection| read::event(connection, &tenant, &id)))
     }
 
+    fn deliveries(
+        &self,
+        tenant: Arc<str>,
+        filter: Filter,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Operation<'_, Page> {
+        Box::pin(
+            self.read(move |connection| walk::page(connection, &tenant, &filter, after, limit)),
+        )
+    }
+
+    fn begin_job(&self, job: NewJob) -> Operation<'_, Begun> {
+        self.writer.run(move |connection| jobs::begin(connection, &job))
+    }
+
+    fn step_job(&self, id: JobId, now: Timestamp, pace: Pace) -> Operation<'_, Stepped> {
+        self.writer.run(move |connection| step::step(connection, id, now, pace))
+    }
+
+    fn stop_job(&self, tenant: Arc<str>, id: JobId, now: Timestamp) -> Operation<'_, Option<Job>> {
+        self.writer.run(move |connection| jobs::stop(connection, &tenant, id, now))
+    }
+
+    fn job(&self, tenant: Arc<str>, id: JobId) -> Operation<'_, Option<Job>> {
+        Box::pin(self.read(move |connection| jobs::get(connection, &tenant, id)))
+    }
+
+    fn jobs(
+        &self,
+        tenant: Arc<str>,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Operation<'_, Vec<Job>> {
+        Box::pin(self.read(move |connection| jobs::list(connection, &tenant, after, limit)))
+    }
+
+    fn open_jobs(&self) -> Operation<'_, Vec<JobId>> {
+        Box::pin(self.read(jobs::open))
+    }
+
+    fn webhook_states(&self) -> Operation<'_, Vec<WebhookState>> {
+        Box::pin(self.read(webhooks::all))
+    }
+
+    fn note_failing(&self, webhook: WebhookId, since: Option<Timestamp>) -> Operation<'_, ()> {
+        self.writer.run(move |connection| webhooks::note_failing(connection, &webhook, since))
+    }
+
+    fn disable_webhook(&self, webhook: WebhookId, disabled: Disabled) -> Operation<'_, ()> {
+        self.writer.run(move |connection| webhooks::disable(connection, &webhook, &disabled))
+    }
+
+    fn enable_webhook(&self, webhook: WebhookId, job: NewJob) -> Operation<'_, Job> {
+        self.writer.run(move |connection| webhooks::enable(connection, &webhook, &job))
+    }
+
+    fn paused(&self, webhooks: Vec<WebhookId>) -> Operation<'_, Vec<u64>> {
+        Box::pin(self.read(move |connection| webhooks::paused(connection, &webhooks)))
+    }
+
     fn kv(&self, request: Request) -> Operation<'_, Outcome> {
         match request.operation {
             // A reader answers sooner: it waits for no commit.
@@ -230,6 +301,10 @@ impl Store for SqliteStore {
 
     fn forget_keys(&self, before: Timestamp, limit: usize) -> Operation<'_, usize> {
         self.writer.ask(move |reply| Command::ForgetKeys { before, limit, reply })
+    }
+
+    fn forget_jobs(&self, before: Timestamp, limit: usize) -> Operation<'_, usize> {
+        self.writer.run(move |connection| jobs::forget(connection, before, limit))
     }
 
     fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64> {
@@ -275,37 +350,6 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// 32 bytes that nobody can guess.
-fn fresh_seed() -> Result<[u8; 32], StoreError> {
-    let mut seed = [0; 32];
-    match SystemRandom::new().fill(&mut seed) {
-        Ok(()) => Ok(seed),
-        Err(_) => Err(StoreError::new("the system gives no random numbers")),
-    }
-}
-
-/// Creates the folder for the gateway's user alone: it holds payloads.
-fn create(folder: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(folder)
-}
-
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let path = folder.join("hookmill.lock");
-    let file = File::create(&path).map_err(|error| {
-        StoreError::new(format!("cannot write in the data folder: {}: {error}", path.display()))
-    })?;
-    file.try_lock().map_err(|_| {
-        StoreError::new(format!(
-            "another gateway uses the data folder {}; stop it, or set another `data_dir`",
-            folder.display()
-        ))
-    })?;
-    Ok(file)
-}
-
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Of a new database alone: lets free pages go back to the file system step by step.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -318,8 +362,15 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // The log is cut back to this once all of it is in the database.
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -64_000)?;
+    prepare(connection)
+}
+
+/// What holds for all connections.
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(64);
-    Ok(())
+    // Statements are planned once. Else some are planned again for each value bound to them, at several times the
+    // cost of running them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
@@ -343,12 +394,16 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 
 fn reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Ok(Connection::open_with_flags(path, flags)?)
+    let connection = Connection::open_with_flags(path, flags)?;
+    prepare(&connection)?;
+    Ok(connection)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use rusqlite::StatementStatus;
 
     use super::super::Fault;
     use super::*;
@@ -375,6 +430,20 @@ mod tests {
         connection.pragma_update(None, "user_version", 999).unwrap();
         let error = open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("schema version 999"), "{error}");
+    }
+
+    #[test]
+    fn statements_are_planned_once_for_all_values() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()).unwrap());
+        let connection = reader(&folder.path().join(DATABASE)).unwrap();
+        // The planner would look at the value, since an index stands ready for one of them.
+        let query = "SELECT id FROM deliveries WHERE webhook = ?1 AND state = ?2";
+        let mut statement = connection.prepare(query).unwrap();
+        for state in ["held", "pending", "dead"] {
+            assert!(!statement.exists(["orders", state]).unwrap());
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
     }
 
     fn submission() -> Submission {

@@ -68,6 +68,7 @@ fn job(ready: &Ready, name: &str, limit: usize) -> Option<Job> {
         tried: 0,
         request: None,
         queue: None,
+        only_part: false,
     };
     let slot = ready.reserve(&tenant(name), &webhook(name), 10, limit)?;
     Some(Job { event: Arc::new(event), delivery, slot, turn: Turn::Own })
@@ -88,6 +89,30 @@ fn lanes_take_turns() {
         ready.push(job(&ready, name, 10).unwrap());
     }
     assert_eq!(names(&started(&ready)), ["a", "b", "c", "a", "b", "a"]);
+}
+
+#[test]
+fn what_is_taken_out_gives_its_room_back_and_leaves_the_others_their_turns() {
+    let ready = ready(100, 100);
+    for name in ["a", "b", "a"] {
+        ready.push(job(&ready, name, 10).unwrap());
+    }
+    let gone = job(&ready, "c", 10).unwrap();
+    let trial = Job { turn: Turn::Trial, ..job(&ready, "c", 10).unwrap() };
+    let out = [&gone, &trial].map(|job| (webhook("c"), job.delivery.id));
+    ready.push(gone);
+    assert_eq!(names(&ready.take_out(&out)), ["c"]);
+    ready.push(trial);
+    assert!(ready.take_out(&out).is_empty(), "its breaker waits for it");
+    let first = ready.next().unwrap();
+    let under_way = [(webhook("a"), first.delivery.id), (webhook("z"), first.delivery.id)];
+    assert!(ready.take_out(&under_way).is_empty());
+    let others = started(&ready);
+    let mut names = names(&others);
+    names.sort_unstable();
+    assert_eq!(names, ["a", "b", "c"]);
+    drop((first, others));
+    assert!(ready.lanes().by_webhook.is_empty());
 }
 
 #[test]

@@ -112,6 +112,14 @@ fn trial(
     Ok(first(connection, webhook, 1)?.pop())
 }
 
+/// A held delivery was put an end to.
+pub(super) fn one_less(connection: &Connection, webhook: &WebhookId) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE holds SET held = max(0, held - 1) WHERE webhook = ?1")?
+        .execute([&webhook.0])
+        .map(drop)
+}
+
 pub(super) fn lift(connection: &Connection, webhook: &WebhookId) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM holds WHERE webhook = ?1 AND held = 0")?

@@ -38,7 +38,7 @@ impl Journals {
             Next::Delivered | Next::Dropped(_) | Next::Dead | Next::Blocks | Next::Split { .. } => {
                 true
             }
-            Next::Retry { request, .. } => request.is_some(),
+            Next::Retry { request, .. } | Next::Paused(request) => request.is_some(),
             // Only what has no request yet is held.
             Next::Held(_) => false,
         };

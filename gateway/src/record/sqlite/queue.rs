@@ -46,6 +46,33 @@ pub(super) fn block(
         .map(drop)
 }
 
+/// The head was cancelled while it was in hand: what waits follows once it is not.
+pub(super) fn leave(
+    connection: &Connection,
+    webhook: &WebhookId,
+    key: &str,
+    cancelled: DeliveryId,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE queues SET blocked = 2 WHERE webhook = ?1 AND key = ?2 AND head = ?3",
+        )?
+        .execute(params![webhook.0, key, cancelled.as_bytes()])
+        .map(drop)
+}
+
+/// Lets what waits behind heads follow that were cancelled while an earlier process had them in hand.
+pub(super) fn recover(connection: &Connection) -> rusqlite::Result<()> {
+    let left = connection
+        .prepare("SELECT webhook, key, head FROM queues WHERE blocked = 2")?
+        .query_map([], |row| Ok((WebhookId(row.get(0)?), row.get::<_, String>(1)?, head(row, 2)?)))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for (webhook, key, head) in &left {
+        follow(connection, webhook, key, *head, &Start::Due)?;
+    }
+    Ok(())
+}
+
 /// The head is finished: makes the next one the head, in hand or due. None when nothing waits, or the one that is
 /// finished was not the head.
 pub(super) fn follow(

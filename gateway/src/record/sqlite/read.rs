@@ -25,14 +25,16 @@ pub(super) fn event(
     let mut deliveries = snapshot
         .prepare_cached(
             "SELECT id, deliveries.webhook, part, state, reason, due_at, coalesce(plugins, ''),
-                 cause, setup, failure, message, since, queue, head, blocked,
+                 cause, setup, failure, message, since, queue, head, blocked = 1,
                  (SELECT events.id FROM deliveries AS heads JOIN events ON seq = heads.event
-                  WHERE heads.id = head)
+                  WHERE heads.id = head),
+                 replay_of
              FROM deliveries LEFT JOIN chains ON chains.seq = deliveries.chain
+                 LEFT JOIN replays ON replays.delivery = deliveries.id
                  LEFT JOIN holds ON state = 'held' AND holds.webhook = deliveries.webhook
                  LEFT JOIN queues ON state = 'pending' AND due_at IS NULL
                      AND queues.webhook = deliveries.webhook AND key = queue
-             WHERE event = ?1 ORDER BY deliveries.webhook, part",
+             WHERE event = ?1 ORDER BY deliveries.webhook, part, deliveries.id",
         )?
         .query_map([seq], |row| {
             // One reason stands for all that a webhook has held.
@@ -50,6 +52,7 @@ pub(super) fn event(
                 state: rows::state(row, 3)?,
                 reason,
                 due_at: row.get::<_, Option<i64>>(5)?.map(rows::timestamp),
+                replay_of: row.get::<_, Option<_>>(16)?.map(DeliveryId::from_bytes),
                 chain: row.get(6)?,
                 attempts: Vec::new(),
             })
@@ -72,7 +75,7 @@ fn attempts(connection: &Connection, delivery: DeliveryId) -> rusqlite::Result<V
         .collect()
 }
 
-/// How many deliveries of each webhook are due, in hand or held. Tells `began` when the moment is fixed.
+/// How many deliveries of each webhook are due, in hand, held, paused or wait for others. Tells `began` when the moment is fixed.
 pub(super) fn owed(
     connection: &Connection,
     began: oneshot::Sender<()>,
@@ -88,6 +91,10 @@ pub(super) fn owed(
         ("deliveries_waiting", "due_at IS NOT NULL AND claimed = 0"),
         ("deliveries_in_hand", "due_at IS NOT NULL AND claimed = 1"),
         ("deliveries_queued", "queue IS NOT NULL AND due_at IS NULL AND state = 'pending'"),
+        (
+            "deliveries_by_webhook_and_state",
+            "state = 'paused' AND state NOT IN ('pending', 'delivered')",
+        ),
     ] {
         let count = format!(
             "SELECT webhook, count(*) FROM deliveries INDEXED BY {index} WHERE {condition} GROUP BY webhook"

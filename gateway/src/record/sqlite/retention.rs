@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use super::super::retention::What;
 use super::super::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
-use super::rows;
+use super::{hold, rows};
+use crate::delivery::WebhookId;
 
 /// Nothing more comes of these. Whatever else there is counts as owed.
 const FINISHED: &str = "('delivered', 'dropped', 'dead', 'cancelled')";
@@ -23,10 +24,10 @@ fn owed() -> String {
 }
 
 /// The data of an event is gone.
-const NO_DATA: i64 = 1;
+pub(super) const NO_DATA: i64 = 1;
 
 /// The attempts of an event are gone.
-const NO_ATTEMPTS: i64 = 2;
+pub(super) const NO_ATTEMPTS: i64 = 2;
 
 /// The reason on record for deliveries that were given up.
 const GIVEN_UP: &str = "it was not delivered for as long as `retention.undelivered` allows";
@@ -255,9 +256,9 @@ fn give_up(connection: &Connection, event: i64) -> rusqlite::Result<u64> {
         "SELECT id, webhook, state = 'held' FROM deliveries
          WHERE event = ?1 AND claimed = 0 AND queue IS NULL AND state NOT IN {FINISHED}"
     );
-    let owed: Vec<([u8; 16], String, bool)> = connection
+    let owed: Vec<([u8; 16], WebhookId, bool)> = connection
         .prepare_cached(&query)?
-        .query_map([event], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .query_map([event], |row| Ok((row.get(0)?, WebhookId(row.get(1)?), row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (id, webhook, held) in &owed {
         connection
@@ -266,9 +267,7 @@ fn give_up(connection: &Connection, event: i64) -> rusqlite::Result<u64> {
             )?
             .execute(params![id, GIVEN_UP])?;
         if *held {
-            connection
-                .prepare_cached("UPDATE holds SET held = max(0, held - 1) WHERE webhook = ?1")?
-                .execute([webhook])?;
+            hold::one_less(connection, webhook)?;
         }
         for table in ["requests", "kv_journal"] {
             connection
@@ -281,7 +280,7 @@ fn give_up(connection: &Connection, event: i64) -> rusqlite::Result<u64> {
 
 /// Removes the deliveries of an event with all that hangs on them; gives the chains that they named.
 fn remove_deliveries(connection: &Connection, event: i64) -> rusqlite::Result<BTreeSet<i64>> {
-    for table in ["attempts", "requests", "kv_journal"] {
+    for table in ["attempts", "requests", "kv_journal", "replays"] {
         connection
             .prepare_cached(&format!(
                 "DELETE FROM {table} WHERE delivery IN (SELECT id FROM deliveries WHERE event = ?1)"
@@ -313,13 +312,15 @@ fn strip(
     data: bool,
     attempts: bool,
 ) -> rusqlite::Result<()> {
+    // What is dead has kept what it sent.
+    for (table, is_to_go) in [("attempts", attempts), ("requests", data)] {
+        if is_to_go {
+            let of_event = "(SELECT id FROM deliveries WHERE event = ?1)";
+            let query = format!("DELETE FROM {table} WHERE delivery IN {of_event}");
+            connection.prepare_cached(&query)?.execute([event])?;
+        }
+    }
     if attempts {
-        connection
-            .prepare_cached(
-                "DELETE FROM attempts WHERE delivery IN
-                     (SELECT id FROM deliveries WHERE event = ?1)",
-            )?
-            .execute([event])?;
         connection
             .prepare_cached("UPDATE events SET removed = removed | ?2 WHERE seq = ?1")?
             .execute([event, NO_ATTEMPTS])?;

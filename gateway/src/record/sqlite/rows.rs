@@ -85,9 +85,9 @@ pub(super) fn delivery(
     let request = request(connection, id)?;
     connection
         .prepare_cached(
-            "SELECT event, webhook, part, attempts, queue,
-                 (SELECT coalesce(max(number), 0) FROM attempts WHERE delivery = id)
-             FROM deliveries WHERE id = ?1",
+            "SELECT event, webhook, part, attempts, queue, coalesce(only_part, 0),
+                 (SELECT coalesce(max(number), 0) FROM attempts WHERE delivery = ?1)
+             FROM deliveries LEFT JOIN replays ON delivery = id WHERE id = ?1",
         )?
         .query_row([id], |row| {
             let delivery = Delivery {
@@ -95,9 +95,10 @@ pub(super) fn delivery(
                 webhook: WebhookId(row.get(1)?),
                 part: row.get(2)?,
                 attempts: row.get(3)?,
-                tried: row.get(5)?,
+                tried: row.get(6)?,
                 request: request.map(Arc::new),
                 queue: row.get(4)?,
+                only_part: row.get(5)?,
             };
             Ok((row.get(0)?, delivery))
         })
@@ -159,14 +160,16 @@ pub(super) fn failure(row: &Row<'_>, column: usize) -> rusqlite::Result<Failure>
     Ok(Failure { kind, message: row.get(column + 1)? })
 }
 
-fn unreadable(
+/// A value that cannot be read, in a column.
+pub(super) fn unreadable(
     column: usize,
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
-fn unknown(column: usize, what: &str, name: &str) -> rusqlite::Error {
+/// A name that this version does not know, in a column.
+pub(super) fn unknown(column: usize, what: &str, name: &str) -> rusqlite::Error {
     let message = format!("{what} {name:?} is unknown to this version");
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, message.into())
 }

@@ -2,25 +2,32 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::{NewDelivery, Next, Recorded, Start, Update};
-use super::{hold, queue, rows};
+use super::{hold, overtaken, queue, rows, webhooks};
 use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
 use crate::failpoint::{self, Point};
 
 /// Makes due again what an earlier process had in hand, or holds it again.
 pub(super) fn recover(connection: &Connection) -> rusqlite::Result<()> {
     hold::recover(connection)?;
+    queue::recover(connection)?;
     connection
         .execute("UPDATE deliveries SET claimed = 0 WHERE claimed = 1 AND due_at IS NOT NULL", [])
         .map(drop)
 }
 
 pub(super) fn release(connection: &Connection, deliveries: &[DeliveryId]) -> rusqlite::Result<()> {
-    let mut statement =
-        connection.prepare_cached("UPDATE deliveries SET claimed = 0 WHERE id = ?1")?;
-    deliveries.iter().try_for_each(|id| statement.execute([id.as_bytes()]).map(drop))
+    let mut statement = connection.prepare_cached(
+        "UPDATE deliveries SET claimed = 0 WHERE id = ?1 AND state <> 'cancelled'",
+    )?;
+    for id in deliveries {
+        if statement.execute([id.as_bytes()])? == 0 {
+            overtaken::release(connection, *id)?;
+        }
+    }
+    Ok(())
 }
 
 /// The plugin chains whose rows are known.
@@ -66,11 +73,19 @@ pub(super) fn record(
     chains: &mut Chains,
     update: &Update,
 ) -> rusqlite::Result<Recorded> {
-    if is_recorded(connection, update)? {
+    let Some(found) = Found::of(connection, update)? else {
+        // Only what is finished is removed, and what is in hand is finished only by being cancelled.
+        return Ok(Recorded { cancelled: true, ..Recorded::default() });
+    };
+    let cancelled = found.state == State::Cancelled;
+    if is_recorded(connection, update, &found)? {
         // Whatever followed is in hand already.
-        return Ok(Recorded::default());
+        return Ok(Recorded { cancelled, ..Recorded::default() });
     }
     let chain = chains.seq(connection, &update.chain)?;
+    if cancelled {
+        return overtaken::record(connection, update, chain, &found);
+    }
     let id = update.delivery;
     let set = |state: State, due_at: Option<i64>, claimed: bool, reason: Option<&str>| {
         set(connection, update, chain, state, due_at, claimed, reason)
@@ -83,16 +98,19 @@ pub(super) fn record(
                 Next::Dropped(reason) => (State::Dropped, Some(&**reason)),
                 _ => (State::Dead, None),
             };
-            let (webhook, queue) = set(state, None, false, reason)?;
-            follower = match (queue, &update.next) {
+            set(state, None, false, reason)?;
+            follower = match (&found.queue, &update.next) {
                 (None, _) => None,
-                (Some((key, _)), Next::Blocks) => {
-                    queue::block(connection, &webhook, &key, id)?;
+                (Some(key), Next::Blocks) => {
+                    queue::block(connection, &found.webhook, key, id)?;
                     None
                 }
-                (Some((key, _)), _) => queue::hand_over(connection, &webhook, &key, id)?,
+                (Some(key), _) => queue::hand_over(connection, &found.webhook, key, id)?,
             };
-            forget_request(connection, update)?;
+            // What is dead may be replayed with the same bytes.
+            if matches!(update.next, Next::Delivered | Next::Dropped(_)) {
+                forget_request(connection, id)?;
+            }
         }
         Next::Retry { at, request } => {
             set(State::Retrying, Some(rows::micros(*at)), false, None)?;
@@ -101,17 +119,21 @@ pub(super) fn record(
             }
         }
         Next::Held(why) => {
-            let (webhook, _) = set(State::Held, None, false, None)?;
-            hold::add(connection, &webhook, why, update.attempt.is_some())?;
+            set(State::Held, None, false, None)?;
+            hold::add(connection, &found.webhook, why, update.attempt.is_some())?;
+        }
+        Next::Paused(request) => {
+            overtaken::pause(connection, update, chain, &found)?;
+            if let Some(request) = request {
+                insert_request(connection, id, request)?;
+            }
         }
         Next::Split { first, others } => {
-            let (event, due_at) = connection
-                .prepare_cached("SELECT event, due_at FROM deliveries WHERE id = ?1")?
-                .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let (_, queue) = set(State::Pending, Some(due_at), true, None)?;
+            let due_at = found.due_at.unwrap_or_default();
+            set(State::Pending, Some(due_at), true, None)?;
             insert_request(connection, id, first)?;
-            let place = queue.map(|(_, place)| place);
             for ((delivery, request), part) in others.iter().zip(2..) {
+                let (event, place) = (found.event, found.place);
                 insert_delivery(connection, event, delivery, part, due_at, chain, place)?;
                 insert_request(connection, delivery.id, request)?;
             }
@@ -121,11 +143,46 @@ pub(super) fn record(
     if let Some(attempt) = &update.attempt {
         insert_attempt(connection, id, attempt)?;
     }
-    Ok(Recorded { follower, told: 0 })
+    Ok(Recorded { follower, cancelled, told: 0 })
 }
 
-/// The key of a delivery's queue, and its place there.
-type InQueue = Option<(String, i64)>;
+/// What the store knows of a delivery that is recorded.
+pub(super) struct Found {
+    event: i64,
+    pub(super) webhook: WebhookId,
+    state: State,
+    due_at: Option<i64>,
+    pub(super) queue: Option<String>,
+    place: Option<i64>,
+    /// The attempt is known already.
+    attempted: bool,
+}
+
+impl Found {
+    /// One query for all, since this runs for each attempt of each delivery. `RETURNING` of the update would make
+    /// a temporary table each time, at many times its cost.
+    fn of(connection: &Connection, update: &Update) -> rusqlite::Result<Option<Self>> {
+        let started_at = update.attempt.as_ref().map(|attempt| rows::micros(attempt.started_at));
+        connection
+            .prepare_cached(
+                "SELECT event, webhook, state, due_at, queue, place,
+                     EXISTS (SELECT 1 FROM attempts WHERE delivery = ?1 AND started_at = ?2)
+                 FROM deliveries WHERE id = ?1",
+            )?
+            .query_row(params![update.delivery.as_bytes(), started_at], |row| {
+                Ok(Self {
+                    event: row.get(0)?,
+                    webhook: WebhookId(row.get(1)?),
+                    state: rows::state(row, 2)?,
+                    due_at: row.get(3)?,
+                    queue: row.get(4)?,
+                    place: row.get(5)?,
+                    attempted: row.get(6)?,
+                })
+            })
+            .optional()
+    }
+}
 
 fn set(
     connection: &Connection,
@@ -135,58 +192,50 @@ fn set(
     due_at: Option<i64>,
     claimed: bool,
     reason: Option<&str>,
-) -> rusqlite::Result<(WebhookId, InQueue)> {
+) -> rusqlite::Result<()> {
     let counted = update.attempt.is_some() && !matches!(update.next, Next::Held(_));
     connection
         .prepare_cached(
             "UPDATE deliveries
              SET state = ?2, due_at = ?3, claimed = ?4, reason = ?5, attempts = attempts + ?6,
                  chain = coalesce(?7, chain)
-             WHERE id = ?1 RETURNING webhook, queue, place",
+             WHERE id = ?1",
         )?
-        .query_row(
-            params![
-                update.delivery.as_bytes(),
-                state.as_str(),
-                due_at,
-                claimed,
-                reason,
-                counted,
-                chain
-            ],
-            |row| {
-                let queue: Option<String> = row.get(1)?;
-                let place: Option<i64> = row.get(2)?;
-                Ok((WebhookId(row.get(0)?), queue.zip(place)))
-            },
-        )
+        .execute(params![
+            update.delivery.as_bytes(),
+            state.as_str(),
+            due_at,
+            claimed,
+            reason,
+            counted,
+            chain
+        ])
+        .map(drop)
 }
 
 /// Whether this update was recorded before, where recording it twice would count or add something twice.
-fn is_recorded(connection: &Connection, update: &Update) -> rusqlite::Result<bool> {
-    let delivery = update.delivery.as_bytes();
+fn is_recorded(connection: &Connection, update: &Update, found: &Found) -> rusqlite::Result<bool> {
     match (&update.attempt, &update.next) {
-        (Some(attempt), _) => connection
-            .prepare_cached("SELECT 1 FROM attempts WHERE delivery = ?1 AND started_at = ?2")?
-            .exists(params![delivery, rows::micros(attempt.started_at)]),
+        (Some(_), _) => Ok(found.attempted),
         (None, Next::Split { others, .. }) => match others.first() {
             Some((other, _)) => connection
                 .prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1")?
                 .exists([other.id.as_bytes()]),
             None => Ok(false),
         },
-        (None, Next::Held(_)) => connection
-            .prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1 AND state = 'held'")?
-            .exists([delivery]),
+        (None, Next::Held(_)) => Ok(found.state == State::Held),
         (None, _) => Ok(false),
     }
 }
 
-/// A finished delivery sends nothing again.
-fn forget_request(connection: &Connection, update: &Update) -> rusqlite::Result<()> {
+/// What the receiver took, or nobody is to get, is not sent again.
+pub(super) fn forget_request(
+    connection: &Connection,
+    delivery: DeliveryId,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM requests WHERE delivery = ?1")?
-        .execute([update.delivery.as_bytes()])
+        .execute([delivery.as_bytes()])
         .map(drop)
 }
 
@@ -214,7 +263,7 @@ fn insert_request(
         .map(drop)
 }
 
-fn insert_attempt(
+pub(super) fn insert_attempt(
     connection: &Connection,
     delivery: DeliveryId,
     attempt: &Attempt,
@@ -254,12 +303,20 @@ pub(super) fn insert_delivery(
     place: Option<i64>,
 ) -> rusqlite::Result<()> {
     let mut queue = None;
+    let mut reason = None;
     let (state, due_at) = match &delivery.start {
         Start::InHand | Start::Due => (State::Pending, Some(due_at)),
         Start::Held(why) => {
             hold::add(connection, &delivery.webhook, why, false)?;
             (State::Held, None)
         }
+        Start::Paused => match webhooks::reason(connection, &delivery.webhook)? {
+            Some(why) => {
+                reason = Some(why);
+                (State::Paused, None)
+            }
+            None => (State::Pending, Some(due_at)),
+        },
         Start::Queued(key) => {
             queue = Some(key);
             let is_head = queue::join(connection, &delivery.webhook, key, delivery.id)?;
@@ -269,8 +326,10 @@ pub(super) fn insert_delivery(
     connection
         .prepare_cached(
             "INSERT INTO deliveries
-                 (id, event, webhook, part, state, attempts, due_at, claimed, chain, queue, place)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10)",
+                 (id, event, webhook, part, state, attempts, due_at, claimed, chain, queue, place,
+                  tenant, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10,
+                 (SELECT tenant FROM events WHERE seq = ?2), ?11)",
         )?
         .execute(params![
             delivery.id.as_bytes(),
@@ -283,6 +342,7 @@ pub(super) fn insert_delivery(
             chain,
             queue,
             queue.map(|_| place.unwrap_or(2 * event)),
+            reason,
         ])
         .map(drop)
 }

@@ -4,6 +4,9 @@
 //! sync of the disk, is shared by as many commands as arrive meanwhile, and a lone command waits for
 //! nobody.
 
+mod task;
+
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
@@ -12,8 +15,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use self::task::Task;
 use super::super::{
-    Accepted, Ask, Claimed, Fault, NewEvent, Operation, Recorded, Removal, Removed, Skipped,
+    Accepted, Ask, Claimed, Fault, NewEvent, Next, Operation, Recorded, Removal, Removed, Skipped,
     StoreError, Submission, Taken, Update, Which,
 };
 use super::guard::{Gauge, Guard, Ticket};
@@ -51,6 +55,7 @@ pub(super) enum Command {
     Shrink(u64, Reply<u64>),
     Unblock(WebhookId, Reply<usize>),
     Skip(Arc<str>, EventId, Reply<Option<Vec<Skipped>>>),
+    Task(Box<dyn Task>),
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -165,13 +170,13 @@ fn run(
         } else {
             // One command may be at fault: let each stand for itself.
             for command in group.drain(..) {
+                guard.begins();
                 let mut alone = vec![command];
                 let committed = commit(&mut connection, &mut known, &alone);
                 answer(&mut alone, committed, guard);
             }
         }
         log.grown(&connection);
-        guard.ends();
     }
 }
 
@@ -194,6 +199,8 @@ fn refuse_new(group: &mut Vec<Command>, error: &StoreError) {
 
 /// Tells every command of a group what came of it.
 fn answer(group: &mut Vec<Command>, committed: Result<Vec<Outcome>, StoreError>, guard: &Guard) {
+    // First: whoever has the answer may ask for more at once, and is not to be told that the writer does not get on.
+    guard.ends();
     match committed {
         Ok(outcomes) => {
             group.drain(..).zip(outcomes).for_each(|(command, outcome)| command.answer(outcome));
@@ -216,6 +223,7 @@ enum Outcome {
     Taken(Taken),
     Removed(Removed),
     Shrunk(u64),
+    Task(Box<dyn Any + Send>),
     Done,
 }
 
@@ -259,8 +267,11 @@ impl Command {
             }
             Self::Record(update, told, _) => {
                 let mut recorded = write::record(connection, &mut known.chains, update)?;
-                for new in told {
-                    recorded.told += accept::tell(connection, &mut known.usage, new)?;
+                // What nobody is owed any more has no news, unless the receiver took it.
+                if !recorded.cancelled || matches!(update.next, Next::Delivered) {
+                    for new in told {
+                        recorded.told += accept::tell(connection, &mut known.usage, new)?;
+                    }
                 }
                 failpoint::hit(Point::OutcomeWritten);
                 known.journals.settle(connection, update)?;
@@ -295,6 +306,7 @@ impl Command {
             Self::Skip(tenant, event, _) => {
                 queue::skip(connection, tenant, event).map(Outcome::Skipped)
             }
+            Self::Task(task) => task.apply(connection).map(Outcome::Task),
         }
     }
 
@@ -326,6 +338,7 @@ impl Command {
             (Self::TakeHeld(.., reply), Outcome::Taken(taken)) => {
                 drop(reply.send(Ok(taken)));
             }
+            (Self::Task(task), Outcome::Task(found)) => task.answer(found),
             (Self::Release(_, reply) | Self::Lift(_, reply), Outcome::Done) => {
                 drop(reply.send(Ok(())));
             }
@@ -347,6 +360,7 @@ impl Command {
             Self::Shrink(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Record(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::Skip(.., reply) => drop(reply.send(Err(error.clone()))),
+            Self::Task(task) => task.refuse(error),
             Self::TakeHeld(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::Release(_, reply) | Self::Lift(_, reply) => drop(reply.send(Err(error.clone()))),
         }
