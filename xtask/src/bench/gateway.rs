@@ -124,6 +124,29 @@ allow_networks = ["127.0.0.0/8"]
         Ok((load, receiver))
     }
 
+    /// Starts the load generator with many receivers: the process, and what it says of them.
+    pub(super) fn start_many_receivers(
+        &self,
+        arguments: impl IntoIterator<Item = String>,
+    ) -> Result<(Process, serde_json::Value)> {
+        let mut command = Command::new(workspace::binary(self.profile, "hookmill-load"));
+        command.args(arguments);
+        let log = self.folder.join("load.log");
+        let load = Process::start("the load generator", &mut command, log)?;
+        let receivers = serde_json::from_str(&load.line(Duration::from_secs(30))?)?;
+        Ok((load, receivers))
+    }
+
+    /// Removes what an earlier gateway kept, and writes the configuration of the next one.
+    pub(super) fn configure_afresh(&self, log: &str, tenants: &str) -> Result<()> {
+        let data = self.folder.join("data");
+        if data.exists() {
+            std::fs::remove_dir_all(&data)
+                .with_context(|| format!("cannot remove {}", data.display()))?;
+        }
+        self.configure(log, tenants)
+    }
+
     /// Starts the gateway: the process, its address, and how long it took until it listened.
     pub(super) fn start(&self) -> Result<(Process, String, Duration)> {
         let mut command = self.hookmill();
