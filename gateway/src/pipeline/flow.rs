@@ -250,7 +250,8 @@ impl Pipeline {
     ) {
         let change = match &attempt.failure {
             None => self.0.flows.learn(&webhook.id, delivery, false),
-            Some(failure) if failure.kind.fault() == Fault::Receiver => {
+            // Whatever keeps requests from a receiver, they do not get there for now.
+            Some(failure) if matches!(failure.kind.fault(), Fault::Receiver | Fault::Network) => {
                 self.0.flows.learn(&webhook.id, delivery, true)
             }
             // It says nothing of the receiver.
