@@ -18,6 +18,7 @@ mod order;
 mod ready;
 mod render;
 mod retention;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub use self::breaker::Config as BreakerConfig;
 pub use self::flow::ReceiverBreakerConfig;
 pub use self::host::services;
 pub use self::retention::Config as RetentionConfig;
+pub use self::waiting::WaitingFor;
 
 /// How long to wait before asking the store again for what has to be done.
 const STORE_AGAIN: Duration = Duration::from_millis(500);

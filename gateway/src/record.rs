@@ -375,6 +375,8 @@ pub struct DeliveryRecord {
     pub reason: Option<String>,
     /// When the next attempt is due, unless it is finished, held, or waits for others.
     pub due_at: Option<Timestamp>,
+    /// Whether the gateway has it in hand, so that it waits for nothing in the store.
+    pub in_hand: bool,
     /// The plugin versions that made it, as in [`Update::chain`].
     pub chain: String,
     /// Its attempts, in order.

@@ -27,7 +27,8 @@ pub(super) fn event(
             "SELECT id, deliveries.webhook, part, state, reason, due_at, coalesce(plugins, ''),
                  cause, setup, failure, message, since, queue, head, blocked,
                  (SELECT events.id FROM deliveries AS heads JOIN events ON seq = heads.event
-                  WHERE heads.id = head)
+                  WHERE heads.id = head),
+                 claimed
              FROM deliveries LEFT JOIN chains ON chains.seq = deliveries.chain
                  LEFT JOIN holds ON state = 'held' AND holds.webhook = deliveries.webhook
                  LEFT JOIN queues ON state = 'pending' AND due_at IS NULL
@@ -50,6 +51,7 @@ pub(super) fn event(
                 state: rows::state(row, 3)?,
                 reason,
                 due_at: row.get::<_, Option<i64>>(5)?.map(rows::timestamp),
+                in_hand: row.get(16)?,
                 chain: row.get(6)?,
                 attempts: Vec::new(),
             })
