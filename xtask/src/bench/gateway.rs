@@ -164,9 +164,32 @@ allow_networks = ["127.0.0.0/8"]
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
+    /// How many bytes the gateway's database has on disk.
+    pub(super) fn database_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(self.folder.join("data"))? {
+            let metadata = entry?.metadata()?;
+            bytes += if metadata.is_file() { metadata.len() } else { 0 };
+        }
+        Ok(bytes)
+    }
+
     pub(super) fn log(&self) -> PathBuf {
         self.folder.join("gateway.log")
     }
+}
+
+/// How much of the processors a process has used since it began, to a hundredth of a second.
+pub(super) fn processor_time(process: &Process) -> Result<Duration> {
+    let path = format!("/proc/{}/stat", process.id());
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {path}; this benchmark needs Linux"))?;
+    // The name of the program, in parentheses, is the second field, and may have spaces.
+    let (_, rest) = text.rsplit_once(") ").with_context(|| format!("{path} has no name"))?;
+    let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    let ticks = ticks.sum::<Result<u64, _>>().with_context(|| format!("{path} has no times"))?;
+    // What the kernel calls USER_HZ is the same on every machine that this runs on.
+    Ok(Duration::from_millis(10 * ticks))
 }
 
 /// What a process takes of memory now.

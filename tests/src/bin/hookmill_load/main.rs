@@ -11,7 +11,8 @@
 //!
 //! With `--steady` it skips what goes as fast as it can: for each gateway that it reads, it measures the latency
 //! at each rate. `cargo xtask bench containment` runs it so. With `--neighbours` there are many receivers, some of
-//! them bad ones (`neighbours.rs`).
+//! them bad ones (`neighbours.rs`). With `--receive` it sends nothing: for each line that it reads, it says how many
+//! requests have come.
 
 mod board;
 mod connection;
@@ -42,6 +43,8 @@ struct Options {
     steady: bool,
     /// So many good receivers, and bad ones beside them.
     neighbours: Option<usize>,
+    /// Nothing is sent.
+    receive: bool,
 }
 
 /// Events that may be under way in the gateway before the producer pauses: enough to fill its batches,
@@ -65,11 +68,22 @@ fn main() -> ExitCode {
     }
 }
 
+impl Options {
+    /// Those of a receiver that nothing is sent to from here.
+    fn receiver() -> Self {
+        let (seconds, connections, bytes, rates) = (0, 0, 0, Vec::new());
+        Self { seconds, connections, bytes, rates, steady: false, neighbours: None, receive: true }
+    }
+}
+
 /// Reads `SECONDS CONNECTIONS BYTES [RATE…]`; the tool that starts this one has the friendly options.
 fn options() -> Result<Options, String> {
     let usage = "usage: hookmill-load [--steady] SECONDS CONNECTIONS BYTES [RATE…]\n       \
-                 hookmill-load --neighbours SECONDS CONNECTIONS BYTES RATE RECEIVERS";
+                 hookmill-load --neighbours SECONDS CONNECTIONS BYTES RATE RECEIVERS\n       hookmill-load --receive";
     let mut words = std::env::args().skip(1).peekable();
+    if words.next_if_eq("--receive").is_some() {
+        return Ok(Options::receiver());
+    }
     let steady = words.next_if_eq("--steady").is_some();
     let neighbours = !steady && words.next_if_eq("--neighbours").is_some();
     let numbers: Result<Vec<u64>, _> = words.map(|word| word.parse()).collect();
@@ -92,6 +106,7 @@ fn options() -> Result<Options, String> {
         rates: rates.to_vec(),
         steady,
         neighbours,
+        receive: false,
     })
 }
 
@@ -114,6 +129,9 @@ async fn run(options: &Options) -> io::Result<()> {
     let receiver = receiver::start(Arc::clone(&board)).await?;
     print(&json!({ "receiver": format!("http://{receiver}") }))?;
 
+    if options.receive {
+        return run_receiver(&board);
+    }
     let measurement = options.measurement(board);
     if options.steady {
         return run_steady(options, &measurement).await;
@@ -130,6 +148,15 @@ async fn run(options: &Options) -> io::Result<()> {
     let through = Load::of(gateway, "order.paid", true, at_once);
     print(&measurement.take("end-to-end", &through).await?)?;
     at_rates(options, &measurement, &through).await
+}
+
+/// Says how many requests have come whenever it is asked.
+fn run_receiver(board: &Board) -> io::Result<()> {
+    let mut line = String::new();
+    while io::stdin().read_line(&mut line)? > 0 {
+        print(&json!({ "received": board.arrived() + board.repeated() }))?;
+    }
+    Ok(())
 }
 
 /// Measures at each rate, through each gateway that standard input names.
