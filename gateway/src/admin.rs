@@ -26,7 +26,7 @@ use crate::access::authenticate;
 use crate::delivery::WebhookId;
 use crate::delivery::view::{AttemptView, milliseconds};
 use crate::event::EventId;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, WaitingFor};
 use crate::problem::Problem;
 use crate::record::{DeliveryRecord, EventRecord, Store, StoreError};
 use crate::shutdown::Drain;
@@ -89,7 +89,7 @@ async fn event(
     let parsed = EventId::parse(&id).map_err(|_| missing())?;
     let found = admin.store.event(Arc::clone(tenant.name()), parsed).await.map_err(unavailable)?;
     let record = found.ok_or_else(missing)?;
-    json(&EventView::new(&record, &admin.current.load()))
+    json(&EventView::new(&record, &admin.current.load(), &admin.pipeline))
 }
 
 fn json(answer: &impl Serialize) -> Result<Response<Body>, Problem> {
@@ -125,6 +125,10 @@ struct DeliveryView<'a> {
     state: &'static str,
     reason: Option<&'a str>,
     next_attempt_at: Option<Timestamp>,
+    /// What it waits for; absent when it is finished or under way.
+    waiting_for: Option<&'static str>,
+    /// The time before which it does not go out, where that is known.
+    not_before: Option<Timestamp>,
     /// The delivery that it repeats.
     replay_of: Option<String>,
     plugins: Vec<PluginView<'a>>,
@@ -152,7 +156,7 @@ impl<'a> WebhookView<'a> {
 }
 
 impl<'a> EventView<'a> {
-    fn new(record: &'a EventRecord, snapshot: &Snapshot) -> Self {
+    fn new(record: &'a EventRecord, snapshot: &Snapshot, pipeline: &Pipeline) -> Self {
         let event = &record.event;
         Self {
             id: event.id.as_str(),
@@ -171,14 +175,22 @@ impl<'a> EventView<'a> {
             deliveries: record
                 .deliveries
                 .iter()
-                .map(|delivery| DeliveryView::new(record, delivery, snapshot))
+                .map(|delivery| {
+                    let waits = pipeline.waiting_for(delivery);
+                    DeliveryView::new(record, delivery, snapshot, waits)
+                })
                 .collect(),
         }
     }
 }
 
 impl<'a> DeliveryView<'a> {
-    fn new(record: &EventRecord, delivery: &'a DeliveryRecord, snapshot: &Snapshot) -> Self {
+    fn new(
+        record: &EventRecord,
+        delivery: &'a DeliveryRecord,
+        snapshot: &Snapshot,
+        waits: Option<(WaitingFor, Option<Timestamp>)>,
+    ) -> Self {
         let plugins = delivery.chain.split(',').filter_map(|plugin| plugin.split_once('@'));
         Self {
             id: delivery.id.to_string(),
@@ -188,6 +200,8 @@ impl<'a> DeliveryView<'a> {
             state: delivery.state.as_str(),
             reason: delivery.reason.as_deref(),
             next_attempt_at: delivery.due_at,
+            waiting_for: waits.map(|(what, _)| what.as_str()),
+            not_before: waits.and_then(|(_, not_before)| not_before),
             replay_of: delivery.replay_of.map(|id| id.to_string()),
             plugins: plugins.map(|(name, version)| PluginView { name, version }).collect(),
             attempts: delivery.attempts.iter().zip(1..).map(AttemptView::new).collect(),

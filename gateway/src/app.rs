@@ -51,7 +51,7 @@ pub async fn serve(path: &Path, environment: &Environment) -> Result<(), AppErro
     // A file that may not grow any more makes a write fail, as a full disk does, instead of ending the process.
     let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(app_error)?;
     let (trigger, drain) = shutdown::channel();
-    let declared = Declared::new(path.to_owned(), environment.clone());
+    let declared = Declared::new(path.to_owned(), environment.clone(), config.files.clone());
     let store = start(config, declared, drain).await?;
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",

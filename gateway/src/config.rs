@@ -23,6 +23,7 @@ mod grants;
 mod headers;
 mod item;
 mod json;
+mod named_file;
 mod reader;
 mod retention;
 mod secret;
@@ -41,6 +42,7 @@ use std::time::Duration;
 
 pub use self::environment::Environment;
 pub use self::errors::Errors;
+pub use self::named_file::NamedFile;
 pub use self::values::{check_plugin_name, check_tenant_name};
 
 use self::reader::Reader;
@@ -94,6 +96,8 @@ pub struct Config {
     pub reload: reload::Config,
     /// The tenants, in the order of the file.
     pub tenants: Vec<TenantDefinition>,
+    /// The files that settings name, as they were read.
+    pub files: Vec<NamedFile>,
 }
 
 impl Config {
@@ -164,7 +168,19 @@ fn config(root: &mut Section<'_>) -> Config {
     let record = root.section("store", |section| store(section, data_dir));
     let around = Surroundings { deliver: &deliver, pipeline: &pipeline };
     let tenants = tenants(root, &around);
-    Config { telemetry, shutdown, ingest, record, transform, deliver, pipeline, reload, tenants }
+    let files = root.reader.files();
+    Config {
+        telemetry,
+        shutdown,
+        ingest,
+        record,
+        transform,
+        deliver,
+        pipeline,
+        reload,
+        tenants,
+        files,
+    }
 }
 
 fn path(section: &mut Section<'_>, key: &'static str, default: &str) -> PathBuf {

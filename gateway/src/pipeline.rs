@@ -22,6 +22,7 @@ mod parts;
 mod ready;
 mod render;
 mod retention;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,7 @@ pub use self::flow::ReceiverBreakerConfig;
 pub use self::health::OnEnable;
 pub use self::host::services;
 pub use self::retention::Config as RetentionConfig;
+pub use self::waiting::WaitingFor;
 
 /// How long to wait before asking the store again for what has to be done.
 const STORE_AGAIN: Duration = Duration::from_millis(500);

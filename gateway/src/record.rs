@@ -382,6 +382,8 @@ pub struct DeliveryRecord {
     pub due_at: Option<Timestamp>,
     /// The delivery that it repeats.
     pub replay_of: Option<DeliveryId>,
+    /// Whether the gateway has it in hand, so that it waits for nothing in the store.
+    pub in_hand: bool,
     /// The plugin versions that made it, as in [`Update::chain`].
     pub chain: String,
     /// Its attempts, in order.

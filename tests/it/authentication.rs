@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use hookmill_tests::{Gateway, Receiver, Reply, Webhook};
+use hookmill_tests::{Gateway, Receiver, Reply, Webhook, eventually};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -88,6 +88,29 @@ async fn a_token_is_fetched_once_and_again_when_the_receiver_refuses_it() {
     // The receiver repeats the token; it is not on record.
     assert!(!deliveries[0].to_string().contains("t0ken"), "{}", deliveries[0]);
     assert_eq!(attempts[0]["response_excerpt"], "[header authorization]");
+}
+
+#[tokio::test]
+async fn a_secret_is_read_again_when_its_file_changes() {
+    let receiver = Receiver::start().await;
+    let gateway = Gateway::new();
+    let file = gateway.folder().join("token");
+    std::fs::write(&file, "first\n").unwrap();
+    let auth = json!({ "type": "bearer", "token": { "file": "token" } });
+    let gateway = gateway.webhook(receiver.webhook("hook").set("auth", &auth)).start().await;
+    let shown = async || {
+        let id = gateway.send("a", json!(1)).await;
+        gateway.settled(&id).await;
+        receiver.received().last().unwrap().header("authorization").to_owned()
+    };
+    assert_eq!(shown().await, "Bearer first");
+    // Without it, nothing changes; once it is there again, it is read.
+    std::fs::remove_file(&file).unwrap();
+    let why = "token cannot be read";
+    eventually(why, || async { gateway.log().contains(why) }).await;
+    assert_eq!(shown().await, "Bearer first");
+    std::fs::write(&file, "second\n").unwrap();
+    eventually("the second token", || async { shown().await == "Bearer second" }).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use hookmill_tests::proxy::Proxy;
 use hookmill_tests::tls::{self, Authority, Issued};
-use hookmill_tests::{Gateway, Receiver, Webhook, binary};
+use hookmill_tests::{Gateway, Receiver, Webhook, binary, eventually};
 use serde_json::{Value, json};
 
 /// A webhook that is tried once, at a port of this machine that speaks TLS.
@@ -135,6 +135,45 @@ async fn files_of_certificates_are_checked_before_they_are_used() {
         let found = said.lines().any(|line| line.contains(place) && line.contains(what));
         assert!(found, "{place} … {what} is not in:\n{said}");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_that_changes_takes_effect_and_a_bad_one_changes_nothing() {
+    let (authority, others) = (Authority::new(), Authority::new());
+    let receiver = Receiver::start().await;
+    let acceptor = authority.issue().acceptor(None, &[]);
+    let address = tls::front(acceptor, receiver.address()).await;
+    let gateway = Gateway::new();
+    let certificates = gateway.folder().join("tls");
+    // A folder of its own, as certificates have where something renews them.
+    std::fs::create_dir(&certificates).unwrap();
+    write(&gateway, "tls/ca.pem", &others.pem());
+    let webhook = secure("hook", address).set("tls", &json!({ "ca_file": "tls/ca.pem" }));
+    let gateway = gateway.webhook(webhook).start().await;
+    let state = async || {
+        let id = gateway.send("a", json!(1)).await;
+        gateway.settled(&id).await[0]["state"].clone()
+    };
+    assert_eq!(state().await, "dead");
+
+    let replace = |text: &str| {
+        std::fs::write(certificates.join("new"), text).unwrap();
+        std::fs::rename(certificates.join("new"), certificates.join("ca.pem")).unwrap();
+    };
+    replace(&authority.pem());
+    eventually("the new authority", || async { state().await == "delivered" }).await;
+
+    // What is wrong, and where, is said; what worked before goes on.
+    replace("hello");
+    let why = "tenants[0].webhooks[0].tls.ca_file";
+    eventually(why, || async { gateway.log().contains(why) }).await;
+    let said = gateway.log();
+    assert!(said.contains("tls/ca.pem holds no certificate"), "{said}");
+    assert_eq!(state().await, "delivered");
+
+    // And the file alone mends it, though the configuration has never changed.
+    replace(&others.pem());
+    eventually("the other authority", || async { state().await == "dead" }).await;
 }
 
 /// A setting of a proxy on this machine.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hookmill_tests::{Gateway, Receiver, Reply, Running, eventually};
+use hookmill_tests::{Gateway, Receiver, Reply, Running, Webhook, eventually};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -109,6 +109,27 @@ async fn deliveries_to_a_receiver_that_fails_wait_without_attempts_and_others_go
         assert_eq!(failing(&json!(deliveries))["state"], "delivered", "{id}");
     }
     assert_eq!(receiver.received().len(), 63);
+}
+
+#[tokio::test]
+async fn a_receiver_that_cannot_be_reached_is_left_alone_too() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let webhook = Webhook::new("gone", &format!("http://{nobody}/"));
+    let webhook = webhook.set("concurrency", &json!(1)).set("retry", &json!([]));
+    let gateway = gateway("1h").webhook(webhook).start().await;
+    let ids = send(&gateway, 10).await;
+    eventually("the breaker", || async { gateway.log().contains("fails again and again") }).await;
+    // The third outcome is learnt from before it is on record.
+    eventually("three that are dead", || async {
+        let mut states = Vec::new();
+        for id in &ids {
+            let answer = gateway.get(&format!("/v1/events/{id}")).await;
+            states.push(answer.body["deliveries"][0]["state"].as_str().unwrap().to_owned());
+        }
+        let count = |state: &str| states.iter().filter(|it| *it == state).count();
+        (count("dead"), count("pending")) == (3, 7)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -63,6 +63,8 @@ mod retention;
 mod backpressure;
 /// Rate limits, and receivers that fail.
 mod flow;
+/// What the API says that a delivery waits for.
+mod waiting;
 /// Webhooks that keep an order.
 mod order;
 /// What the gateway tells of its own work.

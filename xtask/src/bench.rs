@@ -1,9 +1,11 @@
 //! `cargo xtask bench`: what a plugin call costs, what the whole gateway carries, what a tenant notices of a hostile
-//! one, what very many plugins cost, and how soon a changed one is at work.
+//! one and a receiver of bad ones, what a large backlog and very many plugins cost, and how soon a changed one is at work.
 
+mod backlog;
 mod containment;
 mod end_to_end;
 mod gateway;
+mod neighbours;
 mod plugin;
 mod plugins;
 mod reload;
@@ -22,10 +24,13 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         Some("plugin") => plugin::run(arguments),
         Some("end-to-end") => end_to_end::run(arguments),
         Some("containment") => containment::run(arguments),
+        Some("backlog") => backlog::run(arguments),
+        Some("neighbours") => neighbours::run(arguments),
         Some("plugins") => plugins::run(arguments),
         Some("reload") => reload::run(arguments),
         _ => bail!(
-            "there are `cargo xtask bench plugin`, `end-to-end`, `containment`, `plugins` and `reload`"
+            "there are `cargo xtask bench plugin`, `end-to-end`, `containment`, `neighbours`, `backlog`, \
+             `plugins` and `reload`"
         ),
     }
 }

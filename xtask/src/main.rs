@@ -68,6 +68,18 @@ Tasks:
     --hostile-rate N    events a second of the hostile one (200)
     --debug             with builds that are not optimised
     --json              print the figures as JSON, in the last line
+  bench neighbours    the latency of good receivers alone, and beside dead, slow and failing ones
+    --seconds N         how long each measurement runs (10)
+    --rounds N          how often each kind is measured, in turn (5)
+    --rate N            events a second to the good receivers together (1000)
+    --receivers N       how many good ones there are (100)
+    --debug             with builds that are not optimised
+    --json              print the figures as JSON, in the last line
+  bench backlog       the start, the memory and the cost of a delivery with few and with very many that wait
+    --few N             how many deliveries wait in the first run (10000)
+    --many N            and in the second (1000000)
+    --debug             with builds that are not optimised
+    --json              print the figures as JSON, in the last line
   bench plugins       the start with very many plugins, and the memory of an idle one
     --count N           how many (1000)
   bench reload        how soon a changed plugin is at work, compiled first and from the cache

@@ -92,6 +92,20 @@ impl Process {
         self.child.id()
     }
 
+    /// Asks it to end in order, with SIGTERM, and waits until it has.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let id = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &id]).status();
+        if !asked.context("cannot run `kill`")?.success() {
+            bail!("cannot stop {}", self.name);
+        }
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("{} has ended with {status}\n{}", self.name, self.last_words());
+        }
+        Ok(())
+    }
+
     /// Ends it as a power cut would, with SIGKILL.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child

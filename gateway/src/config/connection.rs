@@ -1,8 +1,6 @@
 //! `tls` and `proxy` of a webhook: how connections to its receiver are made.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::sync::Arc;
 
 use super::secret::required_secret;
@@ -84,17 +82,14 @@ fn read_tls(tls: &mut Section<'_>, parts: &mut Vec<Vec<u8>>) -> (Option<Roots>, 
 /// The content of the file that a setting names.
 fn content(tls: &mut Section<'_>, key: &'static str) -> Option<Content> {
     let file = tls.optional(key, non_empty)?;
-    let path = tls.reader.base_dir().join(file);
+    let (path, bytes) = tls.reader.read_file(&file, MAX_FILE_BYTES);
     let name = path.display().to_string();
-    let mut bytes = Vec::new();
-    let read =
-        File::open(&path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    match read {
+    match bytes {
         Err(error) => tls.refuse(key, format!("{name} cannot be read: {error}")),
-        Ok(_) if bytes.len() as u64 > MAX_FILE_BYTES => {
+        Ok(bytes) if bytes.len() as u64 > MAX_FILE_BYTES => {
             tls.refuse(key, format!("{name} is larger than {}", show_size(MAX_FILE_BYTES)))
         }
-        Ok(_) => Some(Content { name, bytes }),
+        Ok(bytes) => Some(Content { name, bytes }),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::named_file::NamedFile;
+
 /// All problems of one configuration, in the order of its lines; those of variables come last.
 ///
 /// Displayed as one line each, such as
@@ -12,12 +14,14 @@ use std::path::{Path, PathBuf};
 pub struct Errors {
     file: Option<PathBuf>,
     problems: Vec<Problem>,
+    /// The files that the configuration names, as far as it was understood.
+    files: Vec<NamedFile>,
 }
 
 impl Errors {
     pub(super) fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by(|a, b| a.origin.cmp(&b.origin));
-        Self { file: None, problems }
+        Self { file: None, problems, files: Vec::new() }
     }
 
     /// A single problem of the file as a whole.
@@ -29,6 +33,16 @@ impl Errors {
     #[must_use]
     pub fn in_file(self, file: &Path) -> Self {
         Self { file: Some(file.to_owned()), ..self }
+    }
+
+    pub(super) fn with_files(self, files: Vec<NamedFile>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// The files that the configuration names, as far as it was understood: a change of one of them may be the cure.
+    #[must_use]
+    pub fn files(&self) -> &[NamedFile] {
+        &self.files
     }
 
     /// The problems, one line each.

@@ -4,12 +4,14 @@
 //! the rest are unknown, and each key is looked for among the variables too. A setting is therefore
 //! added in one place, by reading it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::environment::{self, Environment, NotUtf8, variable_form};
 use super::errors::{Errors, Origin, Problem};
 use super::item::Item;
+use super::named_file::NamedFile;
 use super::section::Section;
 use super::suggest;
 use super::tree::{self, Entries, Node, Value};
@@ -22,6 +24,8 @@ pub(super) struct Reader {
     known: BTreeSet<String>,
     /// The variables that did set something, or that a secret was read from.
     used: BTreeSet<String>,
+    /// The files that settings name.
+    files: BTreeMap<PathBuf, NamedFile>,
     problems: Vec<Problem>,
 }
 
@@ -41,6 +45,7 @@ impl Reader {
             environment: environment.clone(),
             known: BTreeSet::new(),
             used: BTreeSet::new(),
+            files: BTreeMap::new(),
             problems: Vec::new(),
         }
     }
@@ -57,7 +62,11 @@ impl Reader {
         let entries = tree::parse(text).map_err(Errors::new)?;
         let value = self.read_entries(entries, read);
         self.refuse_unknown_variables();
-        if self.problems.is_empty() { Ok(value) } else { Err(Errors::new(self.problems)) }
+        if self.problems.is_empty() {
+            return Ok(value);
+        }
+        let files = self.files();
+        Err(Errors::new(self.problems).with_files(files))
     }
 
     /// Reads the entries of a document.
@@ -79,6 +88,24 @@ impl Reader {
     /// The folder that relative paths start from.
     pub(super) fn base_dir(&self) -> &Path {
         &self.base_dir
+    }
+
+    /// Reads the file that a setting names, relative to the configuration's folder; gives its whole path, too. Of one
+    /// that is longer than `max_bytes`, it reads one byte more than that.
+    pub(super) fn read_file(
+        &mut self,
+        name: &str,
+        max_bytes: u64,
+    ) -> (PathBuf, io::Result<Vec<u8>>) {
+        let path = self.base_dir.join(name);
+        let (file, bytes) = NamedFile::read(path.clone(), max_bytes);
+        self.files.insert(path.clone(), file);
+        (path, bytes)
+    }
+
+    /// The files that settings have named so far.
+    pub(super) fn files(&self) -> Vec<NamedFile> {
+        self.files.values().cloned().collect()
     }
 
     /// The value of a variable that the file names.

@@ -1,8 +1,6 @@
 //! Secrets: written out, named by an environment variable, or kept in a file.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
+use std::io;
 
 use super::item::Item;
 use super::reader::Place;
@@ -82,19 +80,16 @@ fn from_variable(section: &mut Section<'_>, name: &str) -> Option<String> {
 }
 
 fn from_file(section: &mut Section<'_>, file: &str) -> Option<String> {
-    let path = section.reader.base_dir().join(file);
-    match read_file(&path) {
+    let (path, bytes) = section.reader.read_file(file, MAX_FILE_BYTES);
+    match text_of(bytes) {
         Ok(text) => Some(text),
         Err(problem) => section.refuse("file", format!("{} {problem}", path.display())),
     }
 }
 
-/// The text of a file without the newline at its end, which editors and `echo` add.
-fn read_file(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot be read: {error}"))?;
+/// The text in a file without the newline at its end, which editors and `echo` add.
+fn text_of(bytes: io::Result<Vec<u8>>) -> Result<String, String> {
+    let bytes = bytes.map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(format!("is longer than {MAX_FILE_BYTES} bytes"));
     }

@@ -143,6 +143,30 @@ fn a_tenant_keeps_for_as_long_as_all_unless_it_says_otherwise() {
 }
 
 #[test]
+fn every_setting_of_the_receivers_breaker_arrives_and_the_others_keep_their_defaults() {
+    let settings = |text: &str| {
+        let breaker = parse(text).pipeline.receiver_breaker;
+        let waits = (breaker.probe, breaker.max_probe);
+        (breaker.enabled, breaker.failures, waits, breaker.release_per_second)
+    };
+    let waits = (Duration::from_secs(5), 5 * MINUTE);
+    assert_eq!(settings(""), (true, 20, waits, 10));
+    assert_eq!(settings("[delivery.breaker]\nenabled = false"), (false, 20, waits, 10));
+    let all = r#"
+        [delivery.breaker]
+        enabled = true
+        failures = 1
+        probe = "10ms"
+        max_probe = "24h"
+        release_per_second = 100000
+        "#;
+    let waits = (Duration::from_millis(10), 24 * 60 * MINUTE);
+    assert_eq!(settings(all), (true, 1, waits, 100_000));
+    // The plugins' breaker is another one.
+    assert_eq!(parse(all).pipeline.breaker.failures, parse("").pipeline.breaker.failures);
+}
+
+#[test]
 fn every_setting_of_plugins_arrives() {
     let config = parse(
         r#"

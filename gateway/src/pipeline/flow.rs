@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Pipeline;
+use super::waiting::WaitingFor;
 use crate::delivery::{Attempt, DeliveryId, Fault, WebhookId};
 use crate::shutdown::Drain;
 use crate::snapshot::{Current, RateLimit, Webhook};
@@ -173,6 +174,28 @@ impl Flows {
         Ok(())
     }
 
+    /// What keeps a webhook's deliveries from going out now, if anything does, and until when at least.
+    pub(super) fn obstacle(
+        &self,
+        webhook: &WebhookId,
+        now: Instant,
+    ) -> Option<(WaitingFor, Option<Instant>)> {
+        let snapshot = self.current.load();
+        let state = self.state();
+        let flow = state.webhooks.entries.get(webhook);
+        if let Some(Err(until)) = flow.map(|flow| flow.may_start(None, now, &self.config)) {
+            return Some((WaitingFor::Receiver, until));
+        }
+        let webhook = snapshot.webhook(webhook)?;
+        let token = |bucket: &Bucket, rate: RateLimit| bucket.wait(rate, now);
+        let of_webhook = webhook.definition.rate_limit.zip(flow);
+        let of_webhook = of_webhook.and_then(|(rate, flow)| token(&flow.bucket, rate));
+        let of_tenant = webhook.tenant_rate_limit.zip(state.tenants.entries.get(&webhook.tenant));
+        let of_tenant = of_tenant.and_then(|(rate, bucket)| token(bucket, rate));
+        let until = of_webhook.max(of_tenant)?;
+        Some((WaitingFor::RateLimit, Some(until)))
+    }
+
     /// What the outcome of an attempt at a webhook's receiver changes.
     fn learn(&self, webhook: &WebhookId, delivery: DeliveryId, failed: bool) -> Change {
         let now = Instant::now();
@@ -243,7 +266,8 @@ impl Pipeline {
     pub(super) fn learn_flow(&self, webhook: &Webhook, delivery: DeliveryId, attempt: &Attempt) {
         let change = match &attempt.failure {
             None => self.0.flows.learn(&webhook.id, delivery, false),
-            Some(failure) if failure.kind.fault() == Fault::Receiver => {
+            // Whatever keeps requests from a receiver, they do not get there for now.
+            Some(failure) if matches!(failure.kind.fault(), Fault::Receiver | Fault::Network) => {
                 self.0.flows.learn(&webhook.id, delivery, true)
             }
             // It says nothing of the receiver.

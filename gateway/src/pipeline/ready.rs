@@ -17,7 +17,7 @@ use super::Config;
 use super::breaker::Turn;
 use super::claim::Alarm;
 use super::flow::{Flows, Gate};
-use crate::delivery::{Delivery, WebhookId};
+use crate::delivery::{Delivery, DeliveryId, WebhookId};
 use crate::event::Event;
 use held::Held;
 use lanes::{Lanes, Who};
@@ -243,6 +243,13 @@ impl Ready {
             lane.waiting = held.into();
         }
         own
+    }
+
+    /// Whether a delivery waits for its turn in its webhook's lane.
+    pub(super) fn is_waiting(&self, webhook: &WebhookId, delivery: DeliveryId) -> bool {
+        let lanes = self.lanes();
+        let lane = lanes.by_webhook.get(webhook);
+        lane.is_some_and(|lane| lane.waiting.iter().any(|job| job.delivery.id == delivery))
     }
 
     /// Starts nothing any more, and gives out what was waiting.

@@ -339,9 +339,15 @@ async fn what_is_in_hand_is_not_claimed_until_the_store_opens_again(fixture: imp
     let mut new = event("evt-1", "1");
     new.deliveries = vec![delivery("wh_a", Start::InHand), delivery("wh_b", Start::Due)];
     store.accept(submission(vec![new.clone()])).await.unwrap();
+    let in_hand = async || -> Vec<bool> {
+        let record = read(&store, "evt-1").await.unwrap();
+        record.deliveries.iter().map(|delivery| delivery.in_hand).collect()
+    };
+    assert_eq!(in_hand().await, [true, false]);
     let claimed = claim(&store, at(0)).await;
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].id, new.deliveries[1].id);
+    assert_eq!(in_hand().await, [true, true]);
     assert!(claim(&store, at(1000)).await.is_empty());
     drop(store);
 

@@ -54,11 +54,12 @@ async fn watch(mut reloader: Reloader, mut declared: Declared, current: Current)
                 }
             }
             () = configuration_pace.due() => {
-                configuration.follow([declared.folder()]);
+                configuration.follow(declared.folders());
                 if let Some(tenants) = declared.scan(settle).await {
                     reloader.declare(tenants, &current).await;
                 }
-                configuration_pace.looked(Instant::now() + poll, settle);
+                let rest = settle.max(REST * declared.effort()).min(poll);
+                configuration_pace.looked(Instant::now() + poll, rest);
             }
         }
     }

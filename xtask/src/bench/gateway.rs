@@ -124,6 +124,29 @@ allow_networks = ["127.0.0.0/8"]
         Ok((load, receiver))
     }
 
+    /// Starts the load generator with many receivers: the process, and what it says of them.
+    pub(super) fn start_many_receivers(
+        &self,
+        arguments: impl IntoIterator<Item = String>,
+    ) -> Result<(Process, serde_json::Value)> {
+        let mut command = Command::new(workspace::binary(self.profile, "hookmill-load"));
+        command.args(arguments);
+        let log = self.folder.join("load.log");
+        let load = Process::start("the load generator", &mut command, log)?;
+        let receivers = serde_json::from_str(&load.line(Duration::from_secs(30))?)?;
+        Ok((load, receivers))
+    }
+
+    /// Removes what an earlier gateway kept, and writes the configuration of the next one.
+    pub(super) fn configure_afresh(&self, log: &str, tenants: &str) -> Result<()> {
+        let data = self.folder.join("data");
+        if data.exists() {
+            std::fs::remove_dir_all(&data)
+                .with_context(|| format!("cannot remove {}", data.display()))?;
+        }
+        self.configure(log, tenants)
+    }
+
     /// Starts the gateway: the process, its address, and how long it took until it listened.
     pub(super) fn start(&self) -> Result<(Process, String, Duration)> {
         let mut command = self.hookmill();
@@ -141,9 +164,32 @@ allow_networks = ["127.0.0.0/8"]
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
+    /// How many bytes the gateway's database has on disk.
+    pub(super) fn database_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(self.folder.join("data"))? {
+            let metadata = entry?.metadata()?;
+            bytes += if metadata.is_file() { metadata.len() } else { 0 };
+        }
+        Ok(bytes)
+    }
+
     pub(super) fn log(&self) -> PathBuf {
         self.folder.join("gateway.log")
     }
+}
+
+/// How much of the processors a process has used since it began, to a hundredth of a second.
+pub(super) fn processor_time(process: &Process) -> Result<Duration> {
+    let path = format!("/proc/{}/stat", process.id());
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {path}; this benchmark needs Linux"))?;
+    // The name of the program, in parentheses, is the second field, and may have spaces.
+    let (_, rest) = text.rsplit_once(") ").with_context(|| format!("{path} has no name"))?;
+    let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    let ticks = ticks.sum::<Result<u64, _>>().with_context(|| format!("{path} has no times"))?;
+    // What the kernel calls USER_HZ is the same on every machine that this runs on.
+    Ok(Duration::from_millis(10 * ticks))
 }
 
 /// What a process takes of memory now.

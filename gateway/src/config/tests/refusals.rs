@@ -95,6 +95,34 @@ const SETTINGS: &[(&str, &str)] = &[
         "delivery.breaker.failures = 0",
         "delivery.breaker.failures: is 0; it must be from 1 to 1000000",
     ),
+    (
+        "delivery.breaker.enabled = 1",
+        "delivery.breaker.enabled: is an integer; `true` or `false` is needed",
+    ),
+    (
+        "delivery.breaker.failures = 1000001",
+        "delivery.breaker.failures: is 1000001; it must be from 1 to 1000000",
+    ),
+    (
+        "delivery.breaker.probe = '9ms'",
+        "delivery.breaker.probe: is 9ms; it must be from 10ms to 1d",
+    ),
+    (
+        "delivery.breaker.max_probe = '25h'",
+        "delivery.breaker.max_probe: is 25h; it must be from 10ms to 1d",
+    ),
+    (
+        "delivery.breaker.release_per_second = 0",
+        "delivery.breaker.release_per_second: is 0; it must be from 1 to 100000",
+    ),
+    (
+        "delivery.breaker.release_per_second = 100001",
+        "delivery.breaker.release_per_second: is 100001; it must be from 1 to 100000",
+    ),
+    (
+        "delivery.breaker.timeout = '1s'",
+        "delivery.breaker.timeout: is unknown; known here: `enabled`, `failures`, `probe`, `max_probe`, `release_per_second`",
+    ),
     ("delivery.concurrency = 0", "delivery.concurrency: is 0; it must be from 1 to 1000000"),
     ("delivery.concurrency = 1.0", "delivery.concurrency: is a float; an integer is needed"),
     (

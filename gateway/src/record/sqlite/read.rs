@@ -28,7 +28,7 @@ pub(super) fn event(
                  cause, setup, failure, message, since, queue, head, blocked = 1,
                  (SELECT events.id FROM deliveries AS heads JOIN events ON seq = heads.event
                   WHERE heads.id = head),
-                 replay_of
+                 claimed, replay_of
              FROM deliveries LEFT JOIN chains ON chains.seq = deliveries.chain
                  LEFT JOIN replays ON replays.delivery = deliveries.id
                  LEFT JOIN holds ON state = 'held' AND holds.webhook = deliveries.webhook
@@ -52,7 +52,8 @@ pub(super) fn event(
                 state: rows::state(row, 3)?,
                 reason,
                 due_at: row.get::<_, Option<i64>>(5)?.map(rows::timestamp),
-                replay_of: row.get::<_, Option<_>>(16)?.map(DeliveryId::from_bytes),
+                in_hand: row.get(16)?,
+                replay_of: row.get::<_, Option<_>>(17)?.map(DeliveryId::from_bytes),
                 chain: row.get(6)?,
                 attempts: Vec::new(),
             })

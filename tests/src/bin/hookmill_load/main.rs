@@ -10,11 +10,14 @@
 //! 3. It prints a line of JSON for each measurement through the gateway.
 //!
 //! With `--steady` it skips what goes as fast as it can: for each gateway that it reads, it measures the latency
-//! at each rate. `cargo xtask bench containment` runs it so.
+//! at each rate. `cargo xtask bench containment` runs it so. With `--neighbours` there are many receivers, some of
+//! them bad ones (`neighbours.rs`). With `--receive` it sends nothing: for each line that it reads, it says how many
+//! requests have come.
 
 mod board;
 mod connection;
 mod measure;
+mod neighbours;
 mod order;
 mod receiver;
 
@@ -38,6 +41,10 @@ struct Options {
     rates: Vec<u64>,
     /// Only what goes at these rates.
     steady: bool,
+    /// So many good receivers, and bad ones beside them.
+    neighbours: Option<usize>,
+    /// Nothing is sent.
+    receive: bool,
 }
 
 /// Events that may be under way in the gateway before the producer pauses: enough to fill its batches,
@@ -61,65 +68,101 @@ fn main() -> ExitCode {
     }
 }
 
+impl Options {
+    /// Those of a receiver that nothing is sent to from here.
+    fn receiver() -> Self {
+        let (seconds, connections, bytes, rates) = (0, 0, 0, Vec::new());
+        Self { seconds, connections, bytes, rates, steady: false, neighbours: None, receive: true }
+    }
+}
+
 /// Reads `SECONDS CONNECTIONS BYTES [RATE…]`; the tool that starts this one has the friendly options.
 fn options() -> Result<Options, String> {
-    let usage = "usage: hookmill-load [--steady] SECONDS CONNECTIONS BYTES [RATE…]";
+    let usage = "usage: hookmill-load [--steady] SECONDS CONNECTIONS BYTES [RATE…]\n       \
+                 hookmill-load --neighbours SECONDS CONNECTIONS BYTES RATE RECEIVERS\n       hookmill-load --receive";
     let mut words = std::env::args().skip(1).peekable();
+    if words.next_if_eq("--receive").is_some() {
+        return Ok(Options::receiver());
+    }
     let steady = words.next_if_eq("--steady").is_some();
+    let neighbours = !steady && words.next_if_eq("--neighbours").is_some();
     let numbers: Result<Vec<u64>, _> = words.map(|word| word.parse()).collect();
     let numbers = numbers.map_err(|error| format!("{usage}: {error}"))?;
     let [seconds, connections, bytes, rates @ ..] = numbers.as_slice() else {
         return Err(usage.to_owned());
     };
     let size = |number: &u64| usize::try_from(*number).map_err(|error| error.to_string());
+    let (rates, neighbours) = match (neighbours, rates) {
+        (false, rates) => (rates, None),
+        (true, [rate, receivers]) if *rate > 0 && *receivers > 0 => {
+            (std::slice::from_ref(rate), Some(size(receivers)?))
+        }
+        (true, _) => return Err(usage.to_owned()),
+    };
     Ok(Options {
         seconds: *seconds,
         connections: size(connections)?,
         bytes: size(bytes)?,
         rates: rates.to_vec(),
         steady,
+        neighbours,
+        receive: false,
     })
+}
+
+impl Options {
+    fn measurement(&self, board: Arc<Board>) -> Measurement {
+        Measurement {
+            board,
+            connections: self.connections,
+            bytes: self.bytes,
+            duration: Duration::from_secs(self.seconds),
+        }
+    }
 }
 
 async fn run(options: &Options) -> io::Result<()> {
     let board = Arc::new(Board::default());
+    if let Some(receivers) = options.neighbours {
+        return neighbours::run(options, board, receivers).await;
+    }
     let receiver = receiver::start(Arc::clone(&board)).await?;
     print(&json!({ "receiver": format!("http://{receiver}") }))?;
 
-    let measurement = Measurement {
-        board,
-        connections: options.connections,
-        bytes: options.bytes,
-        duration: Duration::from_secs(options.seconds),
-    };
+    if options.receive {
+        return run_receiver(&board);
+    }
+    let measurement = options.measurement(board);
     if options.steady {
         return run_steady(options, &measurement).await;
     }
     let at_once = Pace::AtOnce { max_undelivered: MAX_UNDELIVERED };
-    let raw = Load {
-        target: Target::receiver(receiver),
-        event_type: "order.paid",
-        arrives: true,
-        pace: at_once,
-    };
+    let raw = Load::of(Target::receiver(receiver), "order.paid", true, at_once);
     print(&measurement.take("raw", &raw).await?)?;
 
     let Some(gateway) = gateway()? else {
         return Ok(());
     };
-    let unwanted =
-        Load { target: gateway.clone(), event_type: "unwanted", arrives: false, pace: at_once };
+    let unwanted = Load::of(gateway.clone(), "unwanted", false, at_once);
     print(&measurement.take("acknowledge", &unwanted).await?)?;
-    let through = Load { event_type: "order.paid", arrives: true, ..unwanted };
+    let through = Load::of(gateway, "order.paid", true, at_once);
     print(&measurement.take("end-to-end", &through).await?)?;
     at_rates(options, &measurement, &through).await
+}
+
+/// Says how many requests have come whenever it is asked.
+fn run_receiver(board: &Board) -> io::Result<()> {
+    let mut line = String::new();
+    while io::stdin().read_line(&mut line)? > 0 {
+        print(&json!({ "received": board.arrived() + board.repeated() }))?;
+    }
+    Ok(())
 }
 
 /// Measures at each rate, through each gateway that standard input names.
 async fn run_steady(options: &Options, measurement: &Measurement) -> io::Result<()> {
     while let Some(gateway) = gateway()? {
-        let pace = Pace::Steady { rate: 1 };
-        let load = Load { target: gateway, event_type: "order.paid", arrives: true, pace };
+        let load = Load::of(gateway, "order.paid", true, Pace::Steady { rate: 1 });
         at_rates(options, measurement, &load).await?;
     }
     Ok(())

@@ -22,14 +22,32 @@ pub(crate) struct Measurement {
     pub(crate) duration: Duration,
 }
 
-/// What is sent where.
+/// What is sent where: to the aims in turn, which are all of one gateway.
 #[derive(Clone)]
 pub(crate) struct Load {
-    pub(crate) target: Target,
-    pub(crate) event_type: &'static str,
-    /// Whether the events are meant to come to the receiver.
-    pub(crate) arrives: bool,
+    pub(crate) aims: Vec<Aim>,
     pub(crate) pace: Pace,
+}
+
+/// What one event in a row is, and where it goes.
+#[derive(Clone)]
+pub(crate) struct Aim {
+    pub(crate) target: Target,
+    pub(crate) event_type: String,
+    /// Whether the event is meant to come to the receiver.
+    pub(crate) arrives: bool,
+}
+
+impl Load {
+    /// Events of one type.
+    pub(crate) fn of(target: Target, event_type: &str, arrives: bool, pace: Pace) -> Self {
+        Self { aims: vec![Aim { target, event_type: event_type.to_owned(), arrives }], pace }
+    }
+
+    /// Whether any of them are meant to come to the receiver.
+    fn arrives(&self) -> bool {
+        self.aims.iter().any(|aim| aim.arrives)
+    }
 }
 
 /// When events are sent.
@@ -54,10 +72,12 @@ struct Producer {
     bytes: usize,
     began: Instant,
     until: Instant,
-    /// The next event's place in a steady pace.
+    /// The next event's place in the row.
     tick: AtomicU64,
     sent: AtomicU64,
     accepted: AtomicU64,
+    /// Of those that were accepted, how many are meant to arrive.
+    awaited: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -81,6 +101,7 @@ impl Measurement {
             tick: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
+            awaited: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         });
         let mut connections = JoinSet::new();
@@ -99,6 +120,7 @@ impl Measurement {
             connection?;
         }
         producer.wait_for_arrivals(arrived).await;
+        let arrives = load.arrives();
 
         // Events that are not meant to arrive have none of the last three figures.
         Ok(json!({
@@ -106,10 +128,11 @@ impl Measurement {
             "per_second": measured as f64 / self.duration.as_secs_f64(),
             "sent": producer.sent.load(Ordering::Relaxed),
             "accepted": producer.accepted.load(Ordering::Relaxed),
+            "awaited": producer.awaited.load(Ordering::Relaxed),
             "refused": producer.refused.load(Ordering::Relaxed),
-            "received": load.arrives.then(|| board.arrived() - arrived),
-            "repeated": load.arrives.then(|| board.repeated() - repeated),
-            "latency_ms": load.arrives.then(|| latencies.figures()),
+            "received": arrives.then(|| board.arrived() - arrived),
+            "repeated": arrives.then(|| board.repeated() - repeated),
+            "latency_ms": arrives.then(|| latencies.figures()),
         }))
     }
 }
@@ -117,10 +140,19 @@ impl Measurement {
 impl Producer {
     /// Sends events over one connection until time is up.
     async fn send_events(&self) -> io::Result<()> {
-        let stream = TcpStream::connect(self.load.target.address).await?;
+        let Some(first) = self.load.aims.first() else {
+            return Ok(());
+        };
+        let stream = TcpStream::connect(first.target.address).await?;
         let mut connection = Connection::new(stream)?;
-        let mut order = Order::new(&self.load.target, self.load.event_type, self.bytes);
-        while self.turn().await {
+        let order = |aim: &Aim| Order::new(&aim.target, &aim.event_type, self.bytes);
+        let mut orders: Vec<_> =
+            self.load.aims.iter().map(|aim| (order(aim), aim.arrives)).collect();
+        while let Some(tick) = self.turn().await {
+            let place = usize::try_from(tick).unwrap_or(0) % orders.len();
+            let Some((order, arrives)) = orders.get_mut(place) else {
+                return Ok(());
+            };
             let number = self.board.send();
             connection.write(order.numbered(number)).await?;
             self.sent.fetch_add(1, Ordering::Relaxed);
@@ -129,49 +161,48 @@ impl Producer {
             };
             if matches!(head.status(), Some(200..=299)) {
                 self.accepted.fetch_add(1, Ordering::Relaxed);
+                self.awaited.fetch_add(u64::from(*arrives), Ordering::Relaxed);
+                if !*arrives {
+                    self.board.withdraw(number);
+                }
             } else {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                self.board.withdraw(number);
-                continue;
-            }
-            if !self.load.arrives {
                 self.board.withdraw(number);
             }
         }
         Ok(())
     }
 
-    /// Waits for the next event's turn; false when there is none any more.
-    async fn turn(&self) -> bool {
-        match self.load.pace {
-            Pace::AtOnce { .. } => {
-                match tokio::time::timeout_at(self.until, self.board.room.acquire()).await {
-                    Ok(Ok(permit)) => permit.forget(),
-                    _ => return false,
-                }
-            }
-            Pace::Steady { rate } => {
-                let tick = self.tick.fetch_add(1, Ordering::Relaxed);
-                let due = self.began + Duration::from_secs_f64(tick as f64 / rate as f64);
-                tokio::time::sleep_until(due.min(self.until)).await;
+    /// Waits for the next event's turn, and gives its place in the row; nothing when there is none any more.
+    async fn turn(&self) -> Option<u64> {
+        if let Pace::AtOnce { .. } = self.load.pace {
+            match tokio::time::timeout_at(self.until, self.board.room.acquire()).await {
+                Ok(Ok(permit)) => permit.forget(),
+                _ => return None,
             }
         }
-        Instant::now() < self.until
+        let tick = self.tick.fetch_add(1, Ordering::Relaxed);
+        if let Pace::Steady { rate } = self.load.pace {
+            let due = self.began + Duration::from_secs_f64(tick as f64 / rate as f64);
+            tokio::time::sleep_until(due.min(self.until)).await;
+        }
+        (Instant::now() < self.until).then_some(tick)
     }
 
     /// What is counted as done: events that arrived, or, where none arrive, that were accepted.
     fn progress(&self) -> u64 {
-        if self.load.arrives { self.board.arrived() } else { self.accepted.load(Ordering::Relaxed) }
+        if self.load.arrives() {
+            self.board.arrived()
+        } else {
+            self.accepted.load(Ordering::Relaxed)
+        }
     }
 
     /// Waits until every accepted event has arrived, or for as long as makes sense.
     async fn wait_for_arrivals(&self, before: u64) {
         let until = Instant::now() + PATIENCE;
-        let accepted = self.accepted.load(Ordering::Relaxed);
-        while self.load.arrives
-            && self.board.arrived() - before < accepted
-            && Instant::now() < until
-        {
+        let awaited = self.awaited.load(Ordering::Relaxed);
+        while self.board.arrived() - before < awaited && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
