@@ -32,8 +32,8 @@ pub use self::error::{Fault, StoreError};
 pub use self::hand::{Ask, Claimed, Kind, Recorded, Skipped, Waiting};
 pub use self::held::{Held, Hold, Taken, Which};
 pub use self::jobs::{
-    Action, Begun, Disabled, Filter, Job, JobId, JobState, Listed, MAX_OPEN_JOBS, NewJob, Pace,
-    Page, Selection, Stepped, WebhookState,
+    Action, Begun, Changed, Disabled, Filter, Job, JobId, JobState, Listed, MAX_OPEN_JOBS, NewJob,
+    Pace, Page, Selection, Stepped, WebhookState,
 };
 pub use self::retention::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
 pub use self::sqlite::{SqliteStore, check};
@@ -154,11 +154,23 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps since when a webhook has failed, or that it does not any more.
     fn note_failing(&self, webhook: WebhookId, since: Option<Timestamp>) -> Operation<'_, ()>;
 
-    /// Disables a webhook: from here on, its deliveries can be paused. A job of an earlier enabling ends.
-    fn disable_webhook(&self, webhook: WebhookId, disabled: Disabled) -> Operation<'_, ()>;
+    /// Disables a webhook: from here on, its deliveries can be paused. A job of an earlier enabling ends. One that
+    /// is disabled stays as it is. `told` is kept with the change, if there is one.
+    fn disable_webhook(
+        &self,
+        webhook: WebhookId,
+        disabled: Disabled,
+        told: Option<NewEvent>,
+    ) -> Operation<'_, Changed<()>>;
 
-    /// Enables a webhook and keeps a job for what is paused; what comes to be paused later is due instead.
-    fn enable_webhook(&self, webhook: WebhookId, job: NewJob) -> Operation<'_, Job>;
+    /// Enables a webhook and keeps a job for what is paused; what comes to be paused later is due instead. `told` is
+    /// kept with the change, if it was disabled.
+    fn enable_webhook(
+        &self,
+        webhook: WebhookId,
+        job: NewJob,
+        told: Option<NewEvent>,
+    ) -> Operation<'_, Changed<Job>>;
 
     /// How many deliveries of each of these webhooks are paused, or wait behind one that is in its queue.
     fn paused(&self, webhooks: Vec<WebhookId>) -> Operation<'_, Vec<u64>>;

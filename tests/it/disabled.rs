@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use hookmill_tests::{Gateway, Receiver, Reply, eventually};
-use serde_json::json;
+use hookmill_tests::{Gateway, Receiver, Reply, Running, eventually};
+use serde_json::{Value, json};
 
 /// A receiver that answers with a status that can be changed.
 async fn changeable(status: u16) -> (Receiver, Arc<AtomicU16>) {
@@ -168,4 +168,103 @@ async fn destinations_of_events_say_nothing_of_each_other() {
     gateway.delivery_in("dead", &lost).await;
     let fine = to(&receiver.url("/it")).await;
     gateway.delivery_in("delivered", &fine).await;
+}
+
+/// The deliveries of operational events of webhooks: to which webhook, and in which state.
+async fn told(gateway: &Running, what: &str) -> Vec<(String, String)> {
+    let path = format!("/v1/deliveries?event_type=hookmill.webhook.{what}");
+    let listed = gateway.get(&path).await.body["deliveries"].take();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let one = |one: &Value| (text(&one["webhook"]["name"]), text(&one["state"]));
+    let mut told: Vec<_> = listed.as_array().unwrap().iter().map(one).collect();
+    told.sort_unstable();
+    told
+}
+
+/// Waits until these are the deliveries of operational events of webhooks.
+async fn are_told(gateway: &Running, what: &str, expected: &[(&str, &str)]) {
+    let is_so = || async {
+        let told = told(gateway, what).await;
+        told.iter().map(|(webhook, state)| (&**webhook, &**state)).eq(expected.iter().copied())
+    };
+    eventually(&format!("{expected:?} of {what}"), is_so).await;
+}
+
+#[tokio::test]
+async fn that_a_webhook_is_disabled_and_enabled_is_told_once() {
+    let lasting = json!(vec!["100ms"; 100]);
+    for (status, retry) in [(410, json!(["100ms"])), (500, lasting)] {
+        let (receiver, _) = changeable(status).await;
+        let log = Receiver::start().await;
+        let gateway = Gateway::new()
+            .setting("delivery.disable_after = \"1s\"")
+            .webhook(receiver.webhook("it").events(&["a"]).set("retry", &retry))
+            .webhook(log.webhook("log").events(&["hookmill.webhook.*"]))
+            .start()
+            .await;
+        gateway.send("a", json!(1)).await;
+        log.wait_for(1).await;
+        let it = gateway.get("/v1/webhooks/it").await.body;
+        let disabled = log.received()[0].json();
+        assert_eq!(disabled["type"], "hookmill.webhook.disabled", "{disabled}");
+        let webhook = json!({ "id": it["id"], "name": "it" });
+        let expected = json!({
+            "tenant": "acme", "webhook": webhook, "reason": it["reason"], "since": it["since"],
+        });
+        assert_eq!(disabled["data"], expected);
+        assert_eq!(disabled["timestamp"], it["since"]);
+
+        // Neither who says so again nor a crash makes it news.
+        gateway.command("/v1/webhooks/it/disable").await;
+        let gateway = gateway.kill().await.start().await;
+        let again = gateway.command("/v1/webhooks/it/disable").await.body;
+        assert_eq!((&again["since"], &again["reason"]), (&it["since"], &it["reason"]));
+        are_told(&gateway, "disabled", &[("log", "delivered")]).await;
+
+        for _ in 0..2 {
+            let body = json!({ "waiting": "discard" });
+            let answer = gateway.ask("/v1/webhooks/it/enable", &body, "").await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+        }
+        are_told(&gateway, "enabled", &[("log", "delivered")]).await;
+        let received = log.received();
+        let enabled = received.iter().map(|request| request.json());
+        let enabled = enabled.filter(|told| told["type"] == "hookmill.webhook.enabled");
+        let enabled: Vec<_> = enabled.map(|mut told| told["data"].take()).collect();
+        let since = &enabled[0]["since"];
+        assert_eq!(enabled[0], json!({ "tenant": "acme", "webhook": webhook, "since": since }));
+        assert!(since.as_str() > it["since"].as_str(), "{enabled:?}");
+
+        // By hand it is news as well, each time that it is.
+        gateway.command("/v1/webhooks/it/disable").await;
+        are_told(&gateway, "disabled", &[("log", "delivered"); 2]).await;
+        are_told(&gateway, "enabled", &[("log", "delivered")]).await;
+    }
+}
+
+#[tokio::test]
+async fn receivers_of_news_that_are_gone_end_it() {
+    let ((first, answers), (second, _)) = (changeable(410).await, changeable(410).await);
+    let globs = ["hookmill.webhook.*"];
+    let gateway = Gateway::new()
+        .webhook(first.webhook("first").events(&["a", globs[0]]))
+        .webhook(second.webhook("second").events(&globs))
+        .start()
+        .await;
+    gateway.send("a", json!(1)).await;
+    // The second one learns of the first one, and that the second one is gone waits for the first.
+    let disabled = [("first", "paused"), ("second", "dead")];
+    are_told(&gateway, "disabled", &disabled).await;
+    let gateway = gateway.kill().await.start().await;
+    are_told(&gateway, "disabled", &disabled).await;
+    assert_eq!((first.received().len(), second.received().len()), (1, 1));
+
+    // It is told itself that it is sent to again, after all that waited was discarded.
+    answers.store(200, Ordering::SeqCst);
+    gateway.ask("/v1/webhooks/first/enable", &json!({ "waiting": "discard" }), "").await;
+    are_told(&gateway, "enabled", &[("first", "delivered"), ("second", "paused")]).await;
+    are_told(&gateway, "disabled", &[("first", "cancelled"), ("second", "dead")]).await;
+    let received = first.received();
+    assert_eq!(received.len(), 2, "{received:?}");
+    assert_eq!(received[1].json()["data"]["webhook"]["name"], "first");
 }

@@ -9,9 +9,9 @@ use hookmill::delivery::{DeliveryId, WebhookId};
 use hookmill::event::EventId;
 use hookmill::kv;
 use hookmill::record::{
-    Accepted, Ask, Begun, Claimed, Cursor, Disabled, EventRecord, Filter, Found, Held, Job, JobId,
-    NewEvent, NewJob, Operation, Pace, Page, Recorded, Removal, Removed, Search, Size, Skipped,
-    Stepped, Store, StoreError, Submission, Taken, Update, Waiting, WebhookState, Which,
+    Accepted, Ask, Begun, Changed, Claimed, Cursor, Disabled, EventRecord, Filter, Found, Held,
+    Job, JobId, NewEvent, NewJob, Operation, Pace, Page, Recorded, Removal, Removed, Search, Size,
+    Skipped, Stepped, Store, StoreError, Submission, Taken, Update, Waiting, WebhookState, Which,
 };
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -199,12 +199,22 @@ impl Store for Faulty {
         self.with_faults(true, move || self.inner.note_failing(webhook, since))
     }
 
-    fn disable_webhook(&self, webhook: WebhookId, disabled: Disabled) -> Operation<'_, ()> {
-        self.with_faults(true, || self.inner.disable_webhook(webhook, disabled))
+    fn disable_webhook(
+        &self,
+        webhook: WebhookId,
+        disabled: Disabled,
+        told: Option<NewEvent>,
+    ) -> Operation<'_, Changed<()>> {
+        self.with_faults(true, || self.inner.disable_webhook(webhook, disabled, told))
     }
 
-    fn enable_webhook(&self, webhook: WebhookId, job: NewJob) -> Operation<'_, Job> {
-        self.with_faults(true, || self.inner.enable_webhook(webhook, job))
+    fn enable_webhook(
+        &self,
+        webhook: WebhookId,
+        job: NewJob,
+        told: Option<NewEvent>,
+    ) -> Operation<'_, Changed<Job>> {
+        self.with_faults(true, || self.inner.enable_webhook(webhook, job, told))
     }
 
     fn paused(&self, webhooks: Vec<WebhookId>) -> Operation<'_, Vec<u64>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Pipeline;
+use super::{Pipeline, operational};
 use crate::delivery::{Attempt, DeliveryId, FailureKind, Fault, State, WebhookId};
 use crate::event::to_microsecond;
 use crate::record::{
@@ -185,15 +185,20 @@ impl Pipeline {
         }
     }
 
-    /// Disables a webhook: what it is owed waits.
+    /// Disables a webhook, unless it is: what it is owed waits.
     ///
     /// # Errors
     /// When the store cannot keep that.
     pub async fn disable(&self, webhook: &Webhook, disabled: Disabled) -> Result<(), StoreError> {
-        self.0.store.disable_webhook(webhook.id.clone(), disabled.clone()).await?;
-        let Webhook { tenant, definition, .. } = webhook;
-        let (webhook_name, reason) = (&definition.name, &disabled.reason);
-        tracing::error!(%tenant, webhook = webhook_name, reason, "the webhook is disabled; its deliveries wait");
+        let told = operational::of_disabled(&self.0.current.load(), webhook, &disabled);
+        let (id, told_too) = (webhook.id.clone(), told.clone());
+        let changed = self.0.store.disable_webhook(id, disabled.clone(), told_too).await;
+        self.told(told.as_slice(), changed.as_ref().map_or(0, |changed| changed.told));
+        if changed?.is_new {
+            let Webhook { tenant, definition, .. } = webhook;
+            let (webhook_name, reason) = (&definition.name, &disabled.reason);
+            tracing::error!(%tenant, webhook = webhook_name, reason, "the webhook is disabled; its deliveries wait");
+        }
         self.0.health.set_disabled(&webhook.id, Some(disabled));
         Ok(())
     }
@@ -218,8 +223,14 @@ impl Pipeline {
             created_at: to_microsecond(Timestamp::now()),
             idempotency: None,
         };
-        let job = self.0.store.enable_webhook(webhook.id.clone(), job).await?;
-        self.0.health.set_disabled(&webhook.id, None);
+        // After the job, so that a discard leaves what tells of it.
+        let told = operational::of_enabled(&self.0.current.load(), webhook, job.created_at);
+        let enabled = self.0.store.enable_webhook(webhook.id.clone(), job, told.clone()).await;
+        if enabled.is_ok() {
+            self.0.health.set_disabled(&webhook.id, None);
+        }
+        self.told(told.as_slice(), enabled.as_ref().map_or(0, |enabled| enabled.told));
+        let job = enabled?.made;
         // Who enables it knows better than its breaker. What is to be discarded is not to be sent before that.
         if waiting == OnEnable::Deliver {
             self.begin_afresh(&webhook.id);

@@ -18,7 +18,7 @@ use crate::delivery::{Delivery, DeliveryId, State};
 use crate::digest::Digest;
 use crate::event::operational::Operational;
 use crate::event::{Event, EventId, to_microsecond};
-use crate::record::{Accepted, NewDelivery, NewEvent, Next, Start, Submission};
+use crate::record::{Accepted, Disabled, NewDelivery, NewEvent, Next, Start, Submission};
 use crate::snapshot::{Snapshot, Tenant, Webhook};
 
 /// What there is to tell.
@@ -162,35 +162,42 @@ fn of_breaker(
     News::new(Operational::PluginFailing, &identity, hold.since, data).event(tenant)
 }
 
+/// That a webhook is disabled. It is not told itself, since nothing is sent to it.
+pub(super) fn of_disabled(
+    snapshot: &Snapshot,
+    webhook: &Webhook,
+    disabled: &Disabled,
+) -> Option<NewEvent> {
+    let (what, reason) = (Operational::WebhookDisabled, Some(&*disabled.reason));
+    let mut told = of_webhook(snapshot, what, webhook, reason, disabled.since)?;
+    told.deliveries.retain(|owed| owed.webhook != webhook.id);
+    (!told.deliveries.is_empty()).then_some(told)
+}
+
+/// That a webhook is enabled again.
+pub(super) fn of_enabled(
+    snapshot: &Snapshot,
+    webhook: &Webhook,
+    since: Timestamp,
+) -> Option<NewEvent> {
+    of_webhook(snapshot, Operational::WebhookEnabled, webhook, None, since)
+}
+
+fn of_webhook(
+    snapshot: &Snapshot,
+    what: Operational,
+    webhook: &Webhook,
+    reason: Option<&str>,
+    since: Timestamp,
+) -> Option<NewEvent> {
+    let tenant = snapshot.tenant(&webhook.tenant).filter(|tenant| tenant.is_listening())?;
+    let micros = since.as_microsecond().to_be_bytes();
+    let identity = [webhook.id.0.as_bytes(), &micros];
+    let data = WebhookData::new(webhook, reason, since);
+    News::new(what, &identity, since, data).event(tenant)
+}
+
 impl Pipeline {
-    /// Tells a tenant that one of its webhooks is disabled, why, and since when. That one is not told itself, since
-    /// nothing is sent to it. To tell the same again changes nothing.
-    pub fn tell_disabled(&self, webhook: &Webhook, reason: &str, since: Timestamp) {
-        self.tell_of(Operational::WebhookDisabled, webhook, Some(reason), since);
-    }
-
-    /// Tells a tenant that one of its webhooks is enabled again, and since when.
-    pub fn tell_enabled(&self, webhook: &Webhook, since: Timestamp) {
-        self.tell_of(Operational::WebhookEnabled, webhook, None, since);
-    }
-
-    fn tell_of(
-        &self,
-        what: Operational,
-        webhook: &Webhook,
-        reason: Option<&str>,
-        since: Timestamp,
-    ) {
-        let snapshot = self.0.current.load();
-        let Some(tenant) = snapshot.tenant(&webhook.tenant) else { return };
-        let told = of_webhook(tenant, what, webhook, reason, since);
-        if let Some(told) = told {
-            let pipeline = self.clone();
-            // Whoever disables a webhook does not wait for a store that is behind.
-            tokio::spawn(async move { pipeline.announce(told).await });
-        }
-    }
-
     /// Makes an event durable that tells of something other than an outcome. Waits while the store takes nothing new.
     async fn announce(&self, told: NewEvent) {
         let tenant = told.event.tenant.clone();
@@ -216,7 +223,8 @@ impl Pipeline {
         }
     }
 
-    /// Events that tell of something are on record, with so many deliveries.
+    /// Events that tell of something are on record, with so many deliveries. Or they may be, where a store's answer was
+    /// lost; then it is looked whether something is due.
     pub(super) fn told(&self, events: &[NewEvent], deliveries: usize) {
         for told in events {
             let (due_at, deliveries) = (told.event.accepted_at, &told.deliveries);
@@ -227,24 +235,6 @@ impl Pipeline {
             self.0.backlog.more(&first.event.tenant, deliveries);
         }
     }
-}
-
-/// What a tenant is told of one of its webhooks.
-fn of_webhook(
-    tenant: &Tenant,
-    what: Operational,
-    webhook: &Webhook,
-    reason: Option<&str>,
-    since: Timestamp,
-) -> Option<NewEvent> {
-    let micros = since.as_microsecond().to_be_bytes();
-    let identity = [webhook.id.0.as_bytes(), &micros];
-    let data = WebhookData::new(webhook, reason, since);
-    let mut told = News::new(what, &identity, since, data).event(tenant)?;
-    if what == Operational::WebhookDisabled {
-        told.deliveries.retain(|owed| owed.webhook != webhook.id);
-    }
-    (!told.deliveries.is_empty()).then_some(told)
 }
 
 #[cfg(test)]
@@ -258,9 +248,10 @@ mod tests {
     use super::*;
     use crate::config::{Config, Environment};
     use crate::deliver::Client;
-    use crate::delivery::{Attempt, Failure, FailureKind, Timings};
+    use crate::delivery::{Attempt, Failure, FailureKind, Timings, WebhookId};
     use crate::event::EventType;
-    use crate::record::{EventRecord, Hold, SqliteStore, Store, Update};
+    use crate::pipeline::OnEnable;
+    use crate::record::{Filter, Hold, SqliteStore, Store, Update};
     use crate::shutdown::{self, Trigger};
     use crate::snapshot::{Current, PluginKey, PluginSet, Rejection, Shelf};
 
@@ -480,13 +471,12 @@ mod tests {
     }
 
     impl Started {
-        async fn read(&self, id: &EventId) -> EventRecord {
-            loop {
-                if let Some(record) = self.store.event("acme".into(), id.clone()).await.unwrap() {
-                    return record;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+        /// The deliveries of events of a type: which event, and to whom.
+        async fn listed(&self, event_type: &str) -> Vec<(EventId, WebhookId)> {
+            let event_type = Some(EventType::parse(event_type).unwrap());
+            let filter = Filter { event_type, ..Filter::default() };
+            let page = self.store.deliveries("acme".into(), filter, None, 10).await.unwrap();
+            page.deliveries.into_iter().map(|one| (one.event, one.webhook)).collect()
         }
     }
 
@@ -520,32 +510,32 @@ mod tests {
         let globs = &["hookmill.webhook.*"][..];
         let started = started(&[webhook("orders", globs), webhook("log", globs)]).await;
         let snapshot = started.pipeline.0.current.load();
-        let (tenant, orders) = (snapshot.tenant("acme").unwrap(), named(&snapshot, "orders"));
-        let since = Timestamp::from_second(1_700_000_000).unwrap();
-        for _ in 0..2 {
-            started.pipeline.tell_disabled(orders, "the receiver is gone", since);
+        let orders = named(&snapshot, "orders");
+        let disabled = |second| {
+            let since = Timestamp::from_second(second).unwrap();
+            Disabled { since, reason: "the receiver is gone".to_owned() }
+        };
+        // It stays as it is, whether that is said again or something else.
+        for second in [1_700_000_000, 1_700_000_000, 1_700_000_001] {
+            started.pipeline.disable(orders, disabled(second)).await.unwrap();
         }
-        let expected = of_webhook(
-            tenant,
-            Operational::WebhookDisabled,
-            orders,
-            Some("the receiver is gone"),
-            since,
-        )
-        .unwrap();
-        let record = started.read(&expected.event.id).await;
+        let expected = of_disabled(&snapshot, orders, &disabled(1_700_000_000)).unwrap();
+        let listed = started.listed("hookmill.webhook.disabled").await;
+        let [(event, owed)] = &listed[..] else { panic!("{listed:?}") };
+        assert_eq!((event, owed), (&expected.event.id, &named(&snapshot, "log").id));
+        let record = started.store.event("acme".into(), event.clone()).await.unwrap().unwrap();
         assert_eq!(record.event.data, expected.event.data);
         let data = data(&expected);
         assert_eq!(
             (&data["reason"], &data["webhook"]["name"]),
             (&json!("the receiver is gone"), &json!("orders"))
         );
-        let [owed] = &record.deliveries[..] else { panic!("{record:?}") };
-        assert_eq!(owed.webhook, named(&snapshot, "log").id);
 
-        started.pipeline.tell_enabled(orders, since);
-        let enabled = of_webhook(tenant, Operational::WebhookEnabled, orders, None, since).unwrap();
-        let record = started.read(&enabled.event.id).await;
-        assert_eq!(record.deliveries.len(), 2, "it is sent to again");
+        for _ in 0..2 {
+            started.pipeline.enable(orders, OnEnable::Discard).await.unwrap();
+        }
+        let listed = started.listed("hookmill.webhook.enabled").await;
+        let [(first, _), (second, _)] = &listed[..] else { panic!("{listed:?}") };
+        assert_eq!(first, second, "one event, for the one that is sent to again, too");
     }
 }

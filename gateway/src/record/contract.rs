@@ -126,6 +126,8 @@ mod sqlite {
         an_outcome_is_kept_although_the_id_of_what_tells_of_it_is_taken
         what_is_told_takes_its_place_in_a_queue
         attempts_on_record_are_counted_whether_they_count_or_not
+        what_was_cancelled_is_told_of_only_if_the_receiver_took_it
+        what_tells_of_a_webhook_is_kept_with_its_change_and_once
     );
 }
 

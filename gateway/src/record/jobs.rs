@@ -295,6 +295,17 @@ pub struct Disabled {
     pub reason: String,
 }
 
+/// What came of disabling or enabling a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed<T> {
+    /// What was made.
+    pub made: T,
+    /// Whether it was not so before.
+    pub is_new: bool,
+    /// How many deliveries there are of the event that tells of it.
+    pub told: usize,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,9 +33,10 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use self::check::check;
 use super::{
-    Accepted, Ask, Begun, Claimed, Config, Cursor, Disabled, EventRecord, Filter, Found, Held, Job,
-    JobId, NewEvent, NewJob, Operation, Pace, Page, Recorded, Removal, Removed, Search, Size,
-    Skipped, Stepped, Store, StoreError, Submission, Taken, Update, Waiting, WebhookState, Which,
+    Accepted, Ask, Begun, Changed, Claimed, Config, Cursor, Disabled, EventRecord, Filter, Found,
+    Held, Job, JobId, NewEvent, NewJob, Operation, Pace, Page, Recorded, Removal, Removed, Search,
+    Size, Skipped, Stepped, Store, StoreError, Submission, Taken, Update, Waiting, WebhookState,
+    Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -261,12 +262,26 @@ impl Store for SqliteStore {
         self.writer.run(move |connection| webhooks::note_failing(connection, &webhook, since))
     }
 
-    fn disable_webhook(&self, webhook: WebhookId, disabled: Disabled) -> Operation<'_, ()> {
-        self.writer.run(move |connection| webhooks::disable(connection, &webhook, &disabled))
+    fn disable_webhook(
+        &self,
+        webhook: WebhookId,
+        disabled: Disabled,
+        told: Option<NewEvent>,
+    ) -> Operation<'_, Changed<()>> {
+        self.writer.run_counting(move |connection, usage| {
+            webhooks::disable(connection, usage, &webhook, &disabled, told.as_ref())
+        })
     }
 
-    fn enable_webhook(&self, webhook: WebhookId, job: NewJob) -> Operation<'_, Job> {
-        self.writer.run(move |connection| webhooks::enable(connection, &webhook, &job))
+    fn enable_webhook(
+        &self,
+        webhook: WebhookId,
+        job: NewJob,
+        told: Option<NewEvent>,
+    ) -> Operation<'_, Changed<Job>> {
+        self.writer.run_counting(move |connection, usage| {
+            webhooks::enable(connection, usage, &webhook, &job, told.as_ref())
+        })
     }
 
     fn paused(&self, webhooks: Vec<WebhookId>) -> Operation<'_, Vec<u64>> {

@@ -108,7 +108,7 @@ async fn a_replay_joins_the_end_of_its_queue(fixture: impl Fixture) {
 /// Disables `wh_a`, and finds its head paused.
 async fn disable(store: &impl Store, head: DeliveryId) {
     let disabled = Disabled { since: at(5), reason: "it is gone".to_owned() };
-    store.disable_webhook(webhook("wh_a"), disabled).await.unwrap();
+    store.disable_webhook(webhook("wh_a"), disabled, None).await.unwrap();
     assert_eq!(claimed(store).await, [head]);
     store.record(update(head, None, Next::Paused(None))).await.unwrap();
 }
@@ -128,7 +128,7 @@ async fn what_waits_behind_what_is_paused_is_discarded_with_it(fixture: impl Fix
     assert_eq!(store.paused(vec![webhook("wh_a")]).await.unwrap(), [8]);
     let job = enabling(Action::Discard);
     let new = queued(&store, "new").await;
-    let job = store.enable_webhook(webhook("wh_a"), job).await.unwrap();
+    let job = store.enable_webhook(webhook("wh_a"), job, None).await.unwrap().made;
     // Three at a time, with a crash in between.
     store.step_job(job.id, at(100), PACE).await.unwrap();
     assert!(claimed(&store).await.is_empty(), "none of them gets away");
@@ -157,7 +157,7 @@ async fn all_that_a_webhook_was_owed_is_discarded(fixture: impl Fixture) {
     let job = enabling(Action::Discard);
     let job = NewJob { created_at: at(9), ..job };
     let later = queued(&store, "later").await;
-    let job = store.enable_webhook(webhook("wh_a"), job).await.unwrap();
+    let job = store.enable_webhook(webhook("wh_a"), job, None).await.unwrap().made;
     assert_eq!(finish(&store, job.id).await.done, 4);
     let mut all = [retried[0], held, due, in_hand];
     all.reverse();
@@ -172,9 +172,10 @@ async fn disabling_ends_what_enabling_began(fixture: impl Fixture) {
     let store = fixture.open();
     let first = queued(&store, "evt-1").await;
     disable(&store, first).await;
-    let job = store.enable_webhook(webhook("wh_a"), enabling(Action::Discard)).await.unwrap();
+    let job =
+        store.enable_webhook(webhook("wh_a"), enabling(Action::Discard), None).await.unwrap().made;
     let disabled = Disabled { since: at(6), reason: "again".to_owned() };
-    store.disable_webhook(webhook("wh_a"), disabled).await.unwrap();
+    store.disable_webhook(webhook("wh_a"), disabled, None).await.unwrap();
     let job = store.job("acme".into(), job.id).await.unwrap().unwrap();
     assert_eq!((job.state, job.done), (JobState::Cancelled, 0));
     assert!(job.failure.unwrap().contains("disabled again"));

@@ -138,7 +138,7 @@ const WEBHOOKS: [&str; 3] = ["wh_a", "wh_b", "wh_c"];
 async fn disable(store: &impl Store) {
     for name in WEBHOOKS {
         let disabled = Disabled { since: at(5), reason: "it is gone".to_owned() };
-        store.disable_webhook(webhook(name), disabled).await.unwrap();
+        store.disable_webhook(webhook(name), disabled, None).await.unwrap();
     }
 }
 
@@ -146,7 +146,7 @@ async fn enable(store: &impl Store, action: Action) {
     for name in WEBHOOKS {
         let filter = Filter { webhook: Some(webhook(name)), ..in_state(State::Paused) };
         let job = new_job(action, Selection::Filter(filter));
-        let job = store.enable_webhook(webhook(name), job).await.unwrap();
+        let job = store.enable_webhook(webhook(name), job, None).await.unwrap().made;
         finish(store, job.id).await;
     }
     assert!(ids(store, &in_state(State::Paused)).await.is_empty());

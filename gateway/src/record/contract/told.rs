@@ -100,3 +100,62 @@ pub(super) async fn attempts_on_record_are_counted_whether_they_count_or_not(
     let again = claim(&store, at(3)).await.remove(0);
     assert_eq!((again.attempts, again.tried), (1, 2));
 }
+
+pub(super) async fn what_was_cancelled_is_told_of_only_if_the_receiver_took_it(
+    fixture: impl Fixture,
+) {
+    let store = fixture.open();
+    store.accept(submission(vec![event("evt-1", "1"), event("evt-2", "2")])).await.unwrap();
+    let ids: Vec<_> = claim(&store, at(0)).await.iter().map(|one| one.id).collect();
+    jobs::do_job(&store, Action::Cancel, Selection::Filter(Filter::default())).await;
+    let taken = Attempt { failure: None, ..failed(1, FailureKind::Status).unwrap() };
+    for (id, attempt, next, expected) in [
+        (ids[0], failed(1, FailureKind::Status), Next::Dead, 0),
+        (ids[1], Some(taken), Next::Delivered, 1),
+    ] {
+        let news = told(&format!("told-{expected}"), vec![delivery("wh_b", Start::Due)]);
+        let recorded = store.record_and_tell(update(id, attempt, next), vec![news]).await.unwrap();
+        assert_eq!((recorded.cancelled, recorded.told), (true, expected));
+    }
+    assert!(read(&store, "told-0").await.is_none());
+    assert!(read(&store, "told-1").await.is_some());
+}
+
+pub(super) async fn what_tells_of_a_webhook_is_kept_with_its_change_and_once(
+    fixture: impl Fixture,
+) {
+    let store = fixture.open();
+    let news = |id: &str| Some(told(id, vec![delivery("wh_b", Start::Due)]));
+    let disabled =
+        |second| Disabled { since: at(second), reason: format!("it is gone since {second}") };
+    let disable = async |second, id| {
+        store.disable_webhook(webhook("wh_a"), disabled(second), news(id)).await.unwrap()
+    };
+    // It was failing before.
+    store.note_failing(webhook("wh_a"), Some(at(1))).await.unwrap();
+    let before = store.usage("acme".into()).await.unwrap();
+    assert_eq!(disable(5, "told-1").await, Changed { made: (), is_new: true, told: 1 });
+    for (second, id) in [(5, "told-1"), (6, "told-2")] {
+        assert_eq!(disable(second, id).await, Changed { made: (), is_new: false, told: 0 });
+    }
+    assert!(read(&store, "told-1").await.is_some());
+    assert!(read(&store, "told-2").await.is_none());
+    assert!(store.usage("acme".into()).await.unwrap() > before);
+    assert_eq!(store.webhook_states().await.unwrap()[0].disabled, Some(disabled(5)));
+
+    let enable = async |id| {
+        let filter = Filter { webhook: Some(webhook("wh_a")), ..Filter::default() };
+        let job = jobs::new_job(Action::Resume, Selection::Filter(filter));
+        store.enable_webhook(webhook("wh_a"), job, news(id)).await.unwrap()
+    };
+    let enabled = enable("told-3").await;
+    assert_eq!((enabled.is_new, enabled.told), (true, 1));
+    let again = enable("told-4").await;
+    assert_eq!((again.is_new, again.told), (false, 0));
+    assert!(again.made.id != enabled.made.id, "what has come to wait meanwhile goes on, too");
+    assert!(read(&store, "told-3").await.is_some());
+    assert!(read(&store, "told-4").await.is_none());
+    // One that fails is not disabled.
+    store.note_failing(webhook("wh_a"), Some(at(7))).await.unwrap();
+    assert_eq!(enable("told-5").await.told, 0);
+}

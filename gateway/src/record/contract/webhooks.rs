@@ -42,7 +42,7 @@ async fn the_states_of_webhooks_are_kept(fixture: impl Fixture) {
     let store = fixture.open();
     store.note_failing(webhook("wh_a"), Some(at(1))).await.unwrap();
     store.note_failing(webhook("wh_b"), Some(at(2))).await.unwrap();
-    store.disable_webhook(webhook("wh_a"), disabled()).await.unwrap();
+    store.disable_webhook(webhook("wh_a"), disabled(), None).await.unwrap();
     store.note_failing(webhook("wh_b"), None).await.unwrap();
     drop(store);
 
@@ -53,13 +53,13 @@ async fn the_states_of_webhooks_are_kept(fixture: impl Fixture) {
         disabled: Some(disabled()),
     };
     assert_eq!(store.webhook_states().await.unwrap(), [state]);
-    store.enable_webhook(webhook("wh_a"), job(Action::Resume)).await.unwrap();
+    store.enable_webhook(webhook("wh_a"), job(Action::Resume), None).await.unwrap();
     assert!(store.webhook_states().await.unwrap().is_empty());
 }
 
 async fn what_is_paused_waits_until_its_webhook_is_enabled(fixture: impl Fixture) {
     let store = fixture.open();
-    store.disable_webhook(webhook("wh_a"), disabled()).await.unwrap();
+    store.disable_webhook(webhook("wh_a"), disabled(), None).await.unwrap();
     let fresh = accept(&store, "evt-1", Start::Paused).await;
     let tried = accept(&store, "evt-2", Start::InHand).await;
     let next = Next::Paused(Some(request("1")));
@@ -73,7 +73,7 @@ async fn what_is_paused_waits_until_its_webhook_is_enabled(fixture: impl Fixture
     assert_eq!(record.deliveries[0].state, State::Paused);
     let reason = record.deliveries[0].reason.as_deref();
     assert_eq!(reason, Some("its webhook is disabled: it is gone"));
-    let job = store.enable_webhook(webhook("wh_a"), job(Action::Resume)).await.unwrap();
+    let job = store.enable_webhook(webhook("wh_a"), job(Action::Resume), None).await.unwrap().made;
     store.step_job(job.id, at(50), PACE).await.unwrap();
     let mut due = claim(&store, at(50)).await;
     due.sort_unstable_by_key(|delivery| delivery.id);

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::super::{Disabled, Job, NewJob, WebhookState};
-use super::{jobs, rows};
+use super::super::{Changed, Disabled, Job, NewEvent, NewJob, WebhookState};
+use super::retention::Usage;
+use super::{accept, jobs, rows};
 use crate::delivery::WebhookId;
 
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<WebhookState>> {
@@ -36,39 +37,57 @@ pub(super) fn note_failing(
     forget_idle(connection, webhook)
 }
 
+/// Disables a webhook and keeps what tells of it: both, or neither, and nothing if it is disabled already.
 pub(super) fn disable(
     connection: &Connection,
+    usage: &mut Usage,
     webhook: &WebhookId,
     disabled: &Disabled,
-) -> rusqlite::Result<()> {
-    connection
+    told: Option<&NewEvent>,
+) -> rusqlite::Result<Changed<()>> {
+    let changed = connection
         .prepare_cached(
             "INSERT INTO webhook_states (webhook, disabled_at, reason) VALUES (?1, ?2, ?3)
              ON CONFLICT (webhook) DO UPDATE SET
-                 disabled_at = excluded.disabled_at, reason = excluded.reason",
+                 disabled_at = excluded.disabled_at, reason = excluded.reason
+             WHERE disabled_at IS NULL",
         )?
         .execute(params![webhook.0, rows::micros(disabled.since), disabled.reason])?;
+    if changed == 0 {
+        return Ok(Changed { made: (), is_new: false, told: 0 });
+    }
     // What an earlier enabling has not come to yet waits for the next one.
     connection
         .prepare_cached(
             "UPDATE jobs SET state = 'cancelled', ended_at = ?2, failure = ?3
              WHERE webhook = ?1 AND action IN ('resume', 'discard') AND ended_at IS NULL",
         )?
-        .execute(params![webhook.0, rows::micros(disabled.since), "the webhook was disabled again"])
-        .map(drop)
+        .execute(params![
+            webhook.0,
+            rows::micros(disabled.since),
+            "the webhook was disabled again"
+        ])?;
+    let told = told.map_or(Ok(0), |told| accept::tell(connection, usage, told))?;
+    Ok(Changed { made: (), is_new: true, told })
 }
 
-/// Enables a webhook, with a job for what has waited: both, or neither.
+/// Enables a webhook, with a job for what has waited, and what tells of it if it was disabled: all, or nothing.
 pub(super) fn enable(
     connection: &Connection,
+    usage: &mut Usage,
     webhook: &WebhookId,
     job: &NewJob,
-) -> rusqlite::Result<Job> {
+    told: Option<&NewEvent>,
+) -> rusqlite::Result<Changed<Job>> {
+    let is_new = reason(connection, webhook)?.is_some();
     connection
         .prepare_cached("DELETE FROM webhook_states WHERE webhook = ?1")?
         .execute([&webhook.0])?;
     jobs::insert(connection, job)?;
-    jobs::get(connection, &job.tenant, job.id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    let told = told.filter(|_| is_new);
+    let told = told.map_or(Ok(0), |told| accept::tell(connection, usage, told))?;
+    let made = jobs::get(connection, &job.tenant, job.id)?;
+    Ok(Changed { made: made.ok_or(rusqlite::Error::QueryReturnedNoRows)?, is_new, told })
 }
 
 /// Why what a webhook is owed is paused, if it is disabled.

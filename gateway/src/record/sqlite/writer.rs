@@ -306,7 +306,7 @@ impl Command {
             Self::Skip(tenant, event, _) => {
                 queue::skip(connection, tenant, event).map(Outcome::Skipped)
             }
-            Self::Task(task) => task.apply(connection).map(Outcome::Task),
+            Self::Task(task) => task.apply(connection, &mut known.usage).map(Outcome::Task),
         }
     }
 

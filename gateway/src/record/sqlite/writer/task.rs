@@ -5,11 +5,16 @@ use std::any::Any;
 use rusqlite::Connection;
 
 use super::super::super::{Operation, StoreError};
+use super::super::retention::Usage;
 use super::{Command, Reply, Writer};
 
 /// A task with what it finds left open, so that the writer need not know of each.
 pub(in super::super) trait Task: Send {
-    fn apply(&self, connection: &Connection) -> rusqlite::Result<Box<dyn Any + Send>>;
+    fn apply(
+        &self,
+        connection: &Connection,
+        usage: &mut Usage,
+    ) -> rusqlite::Result<Box<dyn Any + Send>>;
 
     /// Tells what `apply` found.
     fn answer(self: Box<Self>, found: Box<dyn Any + Send>);
@@ -25,10 +30,14 @@ struct Asked<T, F> {
 impl<T, F> Task for Asked<T, F>
 where
     T: Send + 'static,
-    F: Fn(&Connection) -> rusqlite::Result<T> + Send,
+    F: Fn(&Connection, &mut Usage) -> rusqlite::Result<T> + Send,
 {
-    fn apply(&self, connection: &Connection) -> rusqlite::Result<Box<dyn Any + Send>> {
-        Ok(Box::new((self.work)(connection)?))
+    fn apply(
+        &self,
+        connection: &Connection,
+        usage: &mut Usage,
+    ) -> rusqlite::Result<Box<dyn Any + Send>> {
+        Ok(Box::new((self.work)(connection, usage)?))
     }
 
     fn answer(self: Box<Self>, found: Box<dyn Any + Send>) {
@@ -49,6 +58,14 @@ impl Writer {
     pub(in super::super) fn run<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Operation<'_, T> {
+        self.run_counting(move |connection, _| work(connection))
+    }
+
+    /// The same with what keeps events, and so counts their bytes.
+    pub(in super::super) fn run_counting<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection, &mut Usage) -> rusqlite::Result<T> + Send + 'static,
     ) -> Operation<'_, T> {
         self.ask(move |reply| Command::Task(Box::new(Asked { work, reply })))
     }
