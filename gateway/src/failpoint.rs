@@ -43,11 +43,19 @@ pub enum Point {
     HeldTaken,
     /// A plugin or the configuration has changed, and the change is not in effect.
     ChangeAgreed,
+    /// What is past its time is removed, and not committed.
+    RemovalWritten,
+    /// It is committed, and there is more.
+    RemovalCommitted,
+    /// A step of a purge is written, and not committed.
+    PurgeWritten,
+    /// It is committed, and nobody knows yet.
+    PurgeCommitted,
 }
 
 impl Point {
     /// All of them, in the order of an event's path.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::MigrationApplied,
         Self::BodyRead,
         Self::EventsWritten,
@@ -63,6 +71,10 @@ impl Point {
         Self::OutcomeRecorded,
         Self::HeldTaken,
         Self::ChangeAgreed,
+        Self::RemovalWritten,
+        Self::RemovalCommitted,
+        Self::PurgeWritten,
+        Self::PurgeCommitted,
     ];
 
     /// The point's name, as [`Plan::parse`] takes it.
@@ -84,6 +96,10 @@ impl Point {
             Self::OutcomeRecorded => "outcome_recorded",
             Self::HeldTaken => "held_taken",
             Self::ChangeAgreed => "change_agreed",
+            Self::RemovalWritten => "removal_written",
+            Self::RemovalCommitted => "removal_committed",
+            Self::PurgeWritten => "purge_written",
+            Self::PurgeCommitted => "purge_committed",
         }
     }
 }

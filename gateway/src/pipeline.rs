@@ -15,6 +15,7 @@ mod hold;
 mod host;
 mod keeper;
 mod order;
+mod purge;
 mod ready;
 mod render;
 mod retention;
@@ -39,6 +40,7 @@ use breaker::Turn;
 use breakers::{Breakers, Joining};
 use claim::Alarm;
 use flow::Flows;
+use purge::Purges;
 use ready::{Job, Ready, Slot};
 
 pub use self::backlog::{BacklogFull, Refusal};
@@ -104,6 +106,7 @@ struct Inner {
     breakers: Breakers,
     backlog: Arc<Backlog>,
     flows: Arc<Flows>,
+    purges: Purges,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
 }
@@ -133,18 +136,20 @@ impl Pipeline {
         let breakers = Breakers::new(config.breaker.clone(), held);
         let backlog = Backlog::new(config.max_backlog);
         backlog.load(Arc::clone(&store), current.clone()).await;
-        let inner = Inner { store, current, client, ready, breakers, backlog, flows, alarm };
+        let inner = Inner { store, current, client, ready, breakers, backlog, flows, purges: Purges::default(), alarm };
         let pipeline = Self(Arc::new(inner));
         let keeper = retention::Keeper {
             store: Arc::clone(&pipeline.0.store),
             current: pipeline.0.current.clone(),
             config: config.retention.clone(),
             backlog: Arc::clone(&pipeline.0.backlog),
+            alarm: Arc::clone(&pipeline.0.alarm),
         };
         tokio::spawn(retention::run(keeper, drain.clone()));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
         tokio::spawn(order::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(purge::run(pipeline.clone(), drain.clone()));
         tokio::spawn(flow::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));
         Ok(pipeline)

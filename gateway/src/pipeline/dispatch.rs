@@ -49,8 +49,11 @@ pub(super) async fn run(
     tell(pipeline, &event, &delivery, &ended);
     let Ended { update, joining, .. } = ended;
     let is_end = backlog::is_end(&update.next);
-    let Recorded { follower } = record(pipeline, &delivery.webhook, update).await;
-    if is_end {
+    let Recorded { follower, purged } = record(pipeline, &delivery.webhook, update).await;
+    if purged {
+        pipeline.0.purges.take(delivery.id);
+    }
+    if is_end || purged {
         pipeline.0.backlog.less(&event.tenant, 1);
     }
     drop(joining);
@@ -118,6 +121,12 @@ async fn attempt(
     turn: Turn,
     began: Began,
 ) -> Ended {
+    if pipeline.0.purges.take(delivery.id) {
+        // It is not on record any more, and neither is this.
+        let next = Next::Dropped("it is purged".to_owned());
+        let (delivery, chain) = (delivery.id, Arc::default());
+        return Update { delivery, attempt: None, chain, next }.into();
+    }
     let snapshot = pipeline.0.current.load();
     let Some(webhook) = snapshot.webhook(&delivery.webhook) else {
         let failure = Failure::new(
@@ -241,10 +250,14 @@ async fn split(
     if others.is_empty() {
         return first;
     }
-    pipeline.0.backlog.more(&event.tenant, others.len());
+    let owed = others.len();
+    pipeline.0.backlog.more(&event.tenant, owed);
     let next = Next::Split { first: Arc::clone(&first), others };
     let update = Update { delivery: delivery.id, attempt: None, chain: Arc::clone(chain), next };
-    record(pipeline, &webhook.id, update).await;
+    if record(pipeline, &webhook.id, update).await.purged {
+        pipeline.0.backlog.less(&event.tenant, owed);
+        return first;
+    }
     pipeline.begin(jobs.into_iter());
     if !all_in_hand {
         pipeline.0.alarm.due(&webhook.id, event.accepted_at);

@@ -50,6 +50,8 @@ pub struct Claimed {
 pub struct Recorded {
     /// The next one of the queue of a delivery that is finished, in hand.
     pub follower: Option<(Arc<Event>, Delivery)>,
+    /// The delivery was purged, and nothing was recorded.
+    pub purged: bool,
 }
 
 /// A dead delivery behind which the others wait no longer.

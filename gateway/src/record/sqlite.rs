@@ -2,10 +2,12 @@
 
 mod accept;
 mod check;
+mod erase;
 mod guard;
 mod claim;
 mod hold;
 mod kv;
+mod purge;
 mod queue;
 mod read;
 mod retention;
@@ -23,10 +25,11 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Semaphore, oneshot};
 
-pub use self::check::check;
+pub use self::check::{check, exists};
 use super::{
-    Accepted, Ask, Claimed, Config, Cursor, EventRecord, Found, Held, Operation, Recorded, Removal,
-    Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken, Update, Waiting, Which,
+    Accepted, Ask, Claimed, Config, Cursor, EventRecord, Fault, Found, Held, NewPurge, Operation,
+    Purge, PurgeBegun, PurgeId, Purged, Recorded, Removal, Removed, Search, Size, Skipped, Store,
+    StoreError, Submission, Taken, Update, Waiting, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -52,6 +55,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0006_order.sql"),
     include_str!("../../migrations/sqlite/0007_retention.sql"),
     include_str!("../../migrations/sqlite/0008_destinations_of_events.sql"),
+    include_str!("../../migrations/sqlite/0011_purges.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -115,6 +119,24 @@ impl SqliteStore {
             random_seed,
             _lock: lock,
         })
+    }
+
+    /// Writes the whole database anew, so that the file holds nothing but what is kept. Takes as much free space as
+    /// the database has, and nothing else can be written meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn rewrite(&self) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let rewriting = move || {
+            let connection = Connection::open(path)?;
+            // Databases of before this was possible can give free pages back from here on.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+            connection.execute_batch("VACUUM")?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(())
+        };
+        tokio::task::spawn_blocking(rewriting).await.map_err(StoreError::new)?
     }
 
     /// Runs a query on a reader, on a thread that may block.
@@ -231,6 +253,25 @@ impl Store for SqliteStore {
         self.writer.ask(move |reply| Command::ForgetKeys { before, limit, reply })
     }
 
+    fn begin_purge(&self, purge: NewPurge) -> Operation<'_, PurgeBegun> {
+        self.writer.ask(|reply| Command::BeginPurge(purge, reply))
+    }
+
+    fn purge(&self, tenant: Arc<str>, id: PurgeId) -> Operation<'_, Option<Purge>> {
+        Box::pin(self.read(move |connection| {
+            let found = purge::get(connection, id)?.map(|stored| stored.purge);
+            Ok(found.filter(|purge| purge.tenant == tenant))
+        }))
+    }
+
+    fn open_purges(&self) -> Operation<'_, Vec<PurgeId>> {
+        Box::pin(self.read(purge::open))
+    }
+
+    fn step_purge(&self, id: PurgeId, now: Timestamp) -> Operation<'_, Purged> {
+        Box::pin(purge::advance(self, id, now))
+    }
+
     fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64> {
         Box::pin(self.read(move |connection| retention::usage(connection, &tenant)))
     }
@@ -297,10 +338,10 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
         StoreError::new(format!("cannot write in the data folder: {}: {error}", path.display()))
     })?;
     file.try_lock().map_err(|_| {
-        StoreError::new(format!(
-            "another gateway uses the data folder {}; stop it, or set another `data_dir`",
-            folder.display()
-        ))
+        let folder = folder.display();
+        let message =
+            format!("another gateway uses the data folder {folder}; stop it, or set another `data_dir`");
+        StoreError::of(Fault::InUse, message)
     })?;
     Ok(file)
 }
@@ -316,6 +357,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
     // The log is cut back to this once all of it is in the database.
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // What is deleted is overwritten where that costs no writing more. Pages that become free are left to purges.
+    connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.pragma_update(None, "cache_size", -64_000)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())

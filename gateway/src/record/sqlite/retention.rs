@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use super::super::retention::What;
-use super::super::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
-use super::rows;
+use super::super::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size, Start};
+use crate::delivery::{DeliveryId, WebhookId};
+use crate::failpoint::{self, Point};
+use super::{purge, queue, rows};
 
 /// Nothing more comes of these. Whatever else there is counts as owed.
 const FINISHED: &str = "('delivered', 'dropped', 'dead', 'cancelled')";
@@ -223,7 +225,7 @@ pub(super) fn remove(
     for removal in removals {
         let row = removal.row;
         if removal.what == What::Debt {
-            removed.given_up += give_up(connection, row)?;
+            removed += give_up(connection, row)?;
             continue;
         }
         if is_owed(connection, row)? {
@@ -241,6 +243,10 @@ pub(super) fn remove(
             What::Debt => {}
         }
     }
+    if removed.events > 0 {
+        purge::lower(connection)?;
+    }
+    failpoint::hit(Point::RemovalWritten);
     Ok((removed, orphans(connection, chains)?))
 }
 
@@ -249,38 +255,63 @@ fn is_owed(connection: &Connection, event: i64) -> rusqlite::Result<bool> {
     connection.prepare_cached(&query)?.query_row([event], |row| row.get(0))
 }
 
-/// Makes dead what is owed of an event, but for what is in hand, and what keeps an order: others wait for that.
-fn give_up(connection: &Connection, event: i64) -> rusqlite::Result<u64> {
+/// Makes dead what is owed of an event, but for what is in hand. What waits in a queue behind one that is dead, now
+/// or since long, follows.
+fn give_up(connection: &Connection, event: i64) -> rusqlite::Result<Removed> {
     let query = format!(
-        "SELECT id, webhook, state = 'held' FROM deliveries
-         WHERE event = ?1 AND claimed = 0 AND queue IS NULL AND state NOT IN {FINISHED}"
+        "SELECT id, webhook, queue, state = 'held', state NOT IN {FINISHED} FROM deliveries
+         WHERE event = ?1 AND claimed = 0 AND {}",
+        owed()
     );
-    let owed: Vec<([u8; 16], String, bool)> = connection
+    let owed: Vec<([u8; 16], WebhookId, Option<String>, bool, bool)> = connection
         .prepare_cached(&query)?
-        .query_map([event], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .query_map([event], |row| {
+            Ok((row.get(0)?, WebhookId(row.get(1)?), row.get(2)?, row.get(3)?, row.get(4)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
-    for (id, webhook, held) in &owed {
-        connection
-            .prepare_cached(
-                "UPDATE deliveries SET state = 'dead', due_at = NULL, reason = ?2 WHERE id = ?1",
-            )?
-            .execute(params![id, GIVEN_UP])?;
-        if *held {
-            connection
-                .prepare_cached("UPDATE holds SET held = max(0, held - 1) WHERE webhook = ?1")?
-                .execute([webhook])?;
+    let mut removed = Removed::default();
+    for (id, webhook, queue, held, unfinished) in owed {
+        if unfinished {
+            end(connection, &id, &webhook, held)?;
+            removed.given_up += 1;
         }
-        for table in ["requests", "kv_journal"] {
-            connection
-                .prepare_cached(&format!("DELETE FROM {table} WHERE delivery = ?1"))?
-                .execute([id])?;
+        let id = DeliveryId::from_bytes(id);
+        if let Some(key) = queue
+            && queue::follow(connection, &webhook, &key, id, &Start::Due)?.is_some()
+        {
+            removed.moved.push(webhook);
         }
     }
-    Ok(owed.len() as u64)
+    Ok(removed)
+}
+
+/// Makes a delivery dead that is not in hand.
+fn end(
+    connection: &Connection,
+    id: &[u8; 16],
+    webhook: &WebhookId,
+    held: bool,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET state = 'dead', due_at = NULL, reason = ?2 WHERE id = ?1",
+        )?
+        .execute(params![id, GIVEN_UP])?;
+    if held {
+        connection
+            .prepare_cached("UPDATE holds SET held = max(0, held - 1) WHERE webhook = ?1")?
+            .execute([&webhook.0])?;
+    }
+    for table in ["requests", "kv_journal"] {
+        connection
+            .prepare_cached(&format!("DELETE FROM {table} WHERE delivery = ?1"))?
+            .execute([id])?;
+    }
+    Ok(())
 }
 
 /// Removes the deliveries of an event with all that hangs on them; gives the chains that they named.
-fn remove_deliveries(connection: &Connection, event: i64) -> rusqlite::Result<BTreeSet<i64>> {
+pub(super) fn remove_deliveries(connection: &Connection, event: i64) -> rusqlite::Result<BTreeSet<i64>> {
     for table in ["attempts", "requests", "kv_journal"] {
         connection
             .prepare_cached(&format!(
@@ -294,7 +325,7 @@ fn remove_deliveries(connection: &Connection, event: i64) -> rusqlite::Result<BT
     chains.filter_map(Result::transpose).collect()
 }
 
-fn remove_event(connection: &Connection, usage: &mut Usage, event: i64) -> rusqlite::Result<bool> {
+pub(super) fn remove_event(connection: &Connection, usage: &mut Usage, event: i64) -> rusqlite::Result<bool> {
     let gone = connection
         .prepare_cached("DELETE FROM events WHERE seq = ?1 RETURNING tenant, octet_length(data)")?
         .query_row([event], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
@@ -341,7 +372,7 @@ fn strip(
 }
 
 /// Removes the chains that no delivery names any more; gives them.
-fn orphans(connection: &Connection, chains: BTreeSet<i64>) -> rusqlite::Result<Vec<i64>> {
+pub(super) fn orphans(connection: &Connection, chains: BTreeSet<i64>) -> rusqlite::Result<Vec<i64>> {
     let mut orphans = Vec::new();
     for chain in chains {
         let gone = connection

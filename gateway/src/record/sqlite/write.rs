@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::{NewDelivery, Next, Recorded, Start, Update};
 use super::{hold, queue, rows};
@@ -67,9 +67,16 @@ pub(super) fn record(
     update: &Update,
 ) -> rusqlite::Result<Recorded> {
     if is_recorded(connection, update)? {
-        // Whatever followed is in hand already.
-        return Ok(Recorded::default());
+        // Whatever followed is in hand already, and nobody was told.
+        let follower = match &update.next {
+            Next::Delivered | Next::Dropped(_) | Next::Dead => {
+                queue::hand_over_again(connection, update.delivery)?
+            }
+            _ => None,
+        };
+        return Ok(Recorded { follower, purged: false });
     }
+    let purged = || Recorded { follower: None, purged: true };
     let chain = chains.seq(connection, &update.chain)?;
     let id = update.delivery;
     let set = |state: State, due_at: Option<i64>, claimed: bool, reason: Option<&str>| {
@@ -83,7 +90,9 @@ pub(super) fn record(
                 Next::Dropped(reason) => (State::Dropped, Some(&**reason)),
                 _ => (State::Dead, None),
             };
-            let (webhook, queue) = set(state, None, false, reason)?;
+            let Some((webhook, queue)) = set(state, None, false, reason)? else {
+                return Ok(purged());
+            };
             follower = match (queue, &update.next) {
                 (None, _) => None,
                 (Some((key, _)), Next::Blocks) => {
@@ -95,20 +104,26 @@ pub(super) fn record(
             forget_request(connection, update)?;
         }
         Next::Retry { at, request } => {
-            set(State::Retrying, Some(rows::micros(*at)), false, None)?;
+            if set(State::Retrying, Some(rows::micros(*at)), false, None)?.is_none() {
+                return Ok(purged());
+            }
             if let Some(request) = request {
                 insert_request(connection, id, request)?;
             }
         }
         Next::Held(why) => {
-            let (webhook, _) = set(State::Held, None, false, None)?;
+            let Some((webhook, _)) = set(State::Held, None, false, None)? else {
+                return Ok(purged());
+            };
             hold::add(connection, &webhook, why, update.attempt.is_some())?;
         }
         Next::Split { first, others } => {
-            let (event, due_at) = connection
+            let found = connection
                 .prepare_cached("SELECT event, due_at FROM deliveries WHERE id = ?1")?
-                .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let (_, queue) = set(State::Pending, Some(due_at), true, None)?;
+                .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((event, due_at)) = found else { return Ok(purged()) };
+            let queue = set(State::Pending, Some(due_at), true, None)?.and_then(|(_, queue)| queue);
             insert_request(connection, id, first)?;
             let place = queue.map(|(_, place)| place);
             for ((delivery, request), part) in others.iter().zip(2..) {
@@ -121,12 +136,13 @@ pub(super) fn record(
     if let Some(attempt) = &update.attempt {
         insert_attempt(connection, id, attempt)?;
     }
-    Ok(Recorded { follower })
+    Ok(Recorded { follower, purged: false })
 }
 
 /// The key of a delivery's queue, and its place there.
 type InQueue = Option<(String, i64)>;
 
+/// Writes where a delivery stands; none when there is no such delivery any more.
 fn set(
     connection: &Connection,
     update: &Update,
@@ -135,7 +151,7 @@ fn set(
     due_at: Option<i64>,
     claimed: bool,
     reason: Option<&str>,
-) -> rusqlite::Result<(WebhookId, InQueue)> {
+) -> rusqlite::Result<Option<(WebhookId, InQueue)>> {
     let counted = update.attempt.is_some() && !matches!(update.next, Next::Held(_));
     connection
         .prepare_cached(
@@ -160,6 +176,7 @@ fn set(
                 Ok((WebhookId(row.get(0)?), queue.zip(place)))
             },
         )
+        .optional()
 }
 
 /// Whether this update was recorded before, where recording it twice would count or add something twice.

@@ -13,11 +13,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{
-    Accepted, Ask, Claimed, Fault, Operation, Recorded, Removal, Removed, Skipped, StoreError,
-    Submission, Taken, Update, Which,
+    Accepted, Ask, Claimed, Fault, NewPurge, Operation, PurgeBegun, Purged, Recorded, Removal,
+    Removed, Skipped, StoreError, Submission, Taken, Update, Which,
 };
 use super::guard::{Gauge, Guard, Ticket};
 use super::kv::{self, Journals};
+use super::purge;
 use super::retention::{self, Usage};
 use super::wal::Log;
 use super::write::{self, Chains};
@@ -51,6 +52,8 @@ pub(super) enum Command {
     Shrink(u64, Reply<u64>),
     Unblock(WebhookId, Reply<usize>),
     Skip(Arc<str>, EventId, Reply<Option<Vec<Skipped>>>),
+    BeginPurge(NewPurge, Reply<PurgeBegun>),
+    StepPurge(purge::Step, Reply<Purged>),
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -216,6 +219,8 @@ enum Outcome {
     Taken(Taken),
     Removed(Removed),
     Shrunk(u64),
+    PurgeBegun(PurgeBegun),
+    Purged(Purged),
     Done,
 }
 
@@ -237,13 +242,10 @@ fn commit(
     })();
     applied.map_err(|error: rusqlite::Error| {
         // What was added in this transaction is gone with it, and what was removed is back.
-        match Known::load(connection) {
-            Ok(again) => *known = again,
-            Err(error) => {
-                known.chains = Chains::default();
-                known.usage = Usage::default();
-                tracing::warn!(%error, "journals of deliveries cannot be read; some may be kept too long");
-            }
+        known.chains = Chains::default();
+        known.usage = Usage::default();
+        if let Err(error) = known.journals.reload(connection) {
+            tracing::warn!(%error, "journals of deliveries cannot be read; some may be kept too long");
         }
         StoreError::from(error)
     })
@@ -261,9 +263,11 @@ impl Command {
                 let recorded = write::record(connection, &mut known.chains, update)?;
                 failpoint::hit(Point::OutcomeWritten);
                 known.journals.settle(connection, update)?;
+                known.journals.ended(&[update.delivery]);
                 Ok(Outcome::Recorded(recorded))
             }
             Self::Release(deliveries, _) => {
+                known.journals.ended(deliveries);
                 write::release(connection, deliveries).map(|()| Outcome::Done)
             }
             Self::Claim { now, asks, max_bytes, .. } => {
@@ -292,6 +296,13 @@ impl Command {
             Self::Skip(tenant, event, _) => {
                 queue::skip(connection, tenant, event).map(Outcome::Skipped)
             }
+            Self::BeginPurge(new, _) => purge::begin(connection, new).map(Outcome::PurgeBegun),
+            Self::StepPurge(step, _) => {
+                let (purged, orphans) = purge::step(connection, &mut known.usage, step)?;
+                known.chains.forget(&orphans);
+                known.journals.purge(&purged.in_hand);
+                Ok(Outcome::Purged(purged))
+            }
         }
     }
 
@@ -307,6 +318,12 @@ impl Command {
             }
             (Self::Kv(_, reply), Outcome::Kv(outcome)) => drop(reply.send(Ok(outcome))),
             (Self::Remove(_, reply), Outcome::Removed(removed)) => drop(reply.send(Ok(removed))),
+            (Self::BeginPurge(_, reply), Outcome::PurgeBegun(begun)) => {
+                drop(reply.send(Ok(begun)));
+            }
+            (Self::StepPurge(_, reply), Outcome::Purged(purged)) => {
+                drop(reply.send(Ok(purged)));
+            }
             (Self::Shrink(_, reply), Outcome::Shrunk(bytes)) => drop(reply.send(Ok(bytes))),
             (
                 Self::SweepKeys { reply, .. }
@@ -341,6 +358,8 @@ impl Command {
             | Self::ForgetKeys { reply, .. }
             | Self::Unblock(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Remove(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::BeginPurge(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::StepPurge(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Shrink(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Record(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Skip(.., reply) => drop(reply.send(Err(error.clone()))),
