@@ -136,7 +136,17 @@ impl Pipeline {
         let breakers = Breakers::new(config.breaker.clone(), held);
         let backlog = Backlog::new(config.max_backlog);
         backlog.load(Arc::clone(&store), current.clone()).await;
-        let inner = Inner { store, current, client, ready, breakers, backlog, flows, purges: Purges::default(), alarm };
+        let inner = Inner {
+            store,
+            current,
+            client,
+            ready,
+            breakers,
+            backlog,
+            flows,
+            purges: Purges::default(),
+            alarm,
+        };
         let pipeline = Self(Arc::new(inner));
         let keeper = retention::Keeper {
             store: Arc::clone(&pipeline.0.store),

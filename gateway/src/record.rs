@@ -30,9 +30,7 @@ use crate::kv;
 
 pub use self::error::{Fault, StoreError};
 pub use self::hand::{Ask, Claimed, Kind, Recorded, Skipped, Waiting};
-pub use self::purge::{
-    MAX_OPEN_PURGES, NewPurge, Purge, PurgeBegun, PurgeId, Purged, Target,
-};
+pub use self::purge::{MAX_OPEN_PURGES, NewPurge, Purge, PurgeBegun, PurgeId, Purged, Target};
 pub use self::retention::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
 pub use self::sqlite::{SqliteStore, check, exists};
 

@@ -177,17 +177,16 @@ fn of_attribute(attribute: Value) -> Result<(Target, Value), FieldError> {
 fn of_pointer(pointer: &Value, value: Value) -> Result<(Target, Value), FieldError> {
     let detail = "must be a JSON Pointer into the data, such as \"/customer/id\"; in a name, `~1` stands for a slash \
                   and `~0` for a tilde";
-    let pointer = pointer
-        .as_str()
-        .filter(|text| is_pointer(text))
-        .ok_or_else(|| wrong("pointer", detail))?;
+    let pointer =
+        pointer.as_str().filter(|text| is_pointer(text)).ok_or_else(|| wrong("pointer", detail))?;
     match value {
         Value::String(_) | Value::Number(_) | Value::Bool(_) => {
             Ok((Target::Pointer(pointer.to_owned()), value))
         }
-        Value::Null | Value::Array(_) | Value::Object(_) => {
-            Err(wrong("value", "must be a string, a number, true or false: what the data has there"))
-        }
+        Value::Null | Value::Array(_) | Value::Object(_) => Err(wrong(
+            "value",
+            "must be a string, a number, true or false: what the data has there",
+        )),
     }
 }
 

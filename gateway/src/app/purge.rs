@@ -51,9 +51,9 @@ pub async fn purge(data_dir: PathBuf, purge: Purge) -> Result<Vec<(Arc<str>, u64
         )));
     }
     let store = SqliteStore::open(&config).map_err(|error| match error.fault() {
-        Fault::InUse => AppError(format!(
-            "{error}. While it runs, `POST /v1/purges` of its API does the same"
-        )),
+        Fault::InUse => {
+            AppError(format!("{error}. While it runs, `POST /v1/purges` of its API does the same"))
+        }
         _ => app_error(error),
     })?;
     let (tenant, target, value) = match purge {

@@ -339,8 +339,9 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
     })?;
     file.try_lock().map_err(|_| {
         let folder = folder.display();
-        let message =
-            format!("another gateway uses the data folder {folder}; stop it, or set another `data_dir`");
+        let message = format!(
+            "another gateway uses the data folder {folder}; stop it, or set another `data_dir`"
+        );
         StoreError::of(Fault::InUse, message)
     })?;
     Ok(file)

@@ -196,11 +196,7 @@ impl Step {
     }
 
     /// The next step of a purge.
-    fn look(
-        connection: &Connection,
-        stored: &Stored,
-        now: Timestamp,
-    ) -> rusqlite::Result<Self> {
+    fn look(connection: &Connection, stored: &Stored, now: Timestamp) -> rusqlite::Result<Self> {
         let (to, found) = match &stored.place {
             Place::Keys { after } => erase::keys(connection, stored, after)?,
             &Place::Events { removed, accepted_at, row } => {

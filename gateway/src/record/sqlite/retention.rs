@@ -8,9 +8,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use super::super::retention::What;
 use super::super::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size, Start};
+use super::{purge, queue, rows};
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::failpoint::{self, Point};
-use super::{purge, queue, rows};
 
 /// Nothing more comes of these. Whatever else there is counts as owed.
 const FINISHED: &str = "('delivered', 'dropped', 'dead', 'cancelled')";
@@ -311,7 +311,10 @@ fn end(
 }
 
 /// Removes the deliveries of an event with all that hangs on them; gives the chains that they named.
-pub(super) fn remove_deliveries(connection: &Connection, event: i64) -> rusqlite::Result<BTreeSet<i64>> {
+pub(super) fn remove_deliveries(
+    connection: &Connection,
+    event: i64,
+) -> rusqlite::Result<BTreeSet<i64>> {
     for table in ["attempts", "requests", "kv_journal"] {
         connection
             .prepare_cached(&format!(
@@ -325,7 +328,11 @@ pub(super) fn remove_deliveries(connection: &Connection, event: i64) -> rusqlite
     chains.filter_map(Result::transpose).collect()
 }
 
-pub(super) fn remove_event(connection: &Connection, usage: &mut Usage, event: i64) -> rusqlite::Result<bool> {
+pub(super) fn remove_event(
+    connection: &Connection,
+    usage: &mut Usage,
+    event: i64,
+) -> rusqlite::Result<bool> {
     let gone = connection
         .prepare_cached("DELETE FROM events WHERE seq = ?1 RETURNING tenant, octet_length(data)")?
         .query_row([event], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
@@ -372,7 +379,10 @@ fn strip(
 }
 
 /// Removes the chains that no delivery names any more; gives them.
-pub(super) fn orphans(connection: &Connection, chains: BTreeSet<i64>) -> rusqlite::Result<Vec<i64>> {
+pub(super) fn orphans(
+    connection: &Connection,
+    chains: BTreeSet<i64>,
+) -> rusqlite::Result<Vec<i64>> {
     let mut orphans = Vec::new();
     for chain in chains {
         let gone = connection
