@@ -10,7 +10,8 @@ use hookmill::event::EventId;
 use hookmill::kv;
 use hookmill::record::{
     Accepted, Ask, Claimed, Cursor, EventRecord, Found, Held, NewPurge, Operation, Purge,
-    PurgeBegun, PurgeId, Purged, Recorded, Removal, Removed, Search, Size, Skipped, Store, StoreError, Submission, Taken, Update, Waiting, Which,
+    PurgeBegun, PurgeId, Purged, Recorded, Removal, Removed, Search, Size, Skipped, Store,
+    StoreError, Submission, Taken, Update, Waiting, Which,
 };
 use jiff::Timestamp;
 use tokio::sync::oneshot;

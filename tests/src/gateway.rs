@@ -365,6 +365,29 @@ impl Running {
         self.command_as(OTHER_KEY, path).await
     }
 
+    /// Posts JSON to a path as the tenant `acme`, with an idempotency key unless that is empty.
+    pub async fn ask(&self, path: &str, body: &Value, key: &str) -> Answer {
+        self.ask_as(KEY, path, body, key).await
+    }
+
+    /// Posts JSON to a path as the tenant `globex`.
+    pub async fn ask_as_other(&self, path: &str, body: &Value) -> Answer {
+        self.ask_as(OTHER_KEY, path, body, "").await
+    }
+
+    async fn ask_as(&self, tenant: &str, path: &str, body: &Value, key: &str) -> Answer {
+        let mut request = self
+            .client
+            .post(format!("{}{path}", self.url))
+            .header("authorization", format!("Bearer {tenant}"))
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        if !key.is_empty() {
+            request = request.header("idempotency-key", key);
+        }
+        answer(request.send().await.unwrap()).await.unwrap()
+    }
+
     async fn command_as(&self, key: &str, path: &str) -> Answer {
         let request = self
             .client
