@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hookmill::failpoint::Point;
-use hookmill_tests::{Gateway, Receiver, eventually};
+use hookmill_tests::{Gateway, Receiver, Running, eventually};
 use rusqlite::{Connection, params};
 use serde_json::json;
 
@@ -28,6 +28,18 @@ const LONG_AGO: i64 = 1_700_000_000_000_000;
 struct Webhooks {
     plain: String,
     fifo: String,
+}
+
+impl Webhooks {
+    async fn of(gateway: &Running) -> Self {
+        let id = gateway.send("a", json!("first")).await;
+        let deliveries = gateway.settled(&id).await;
+        let named = |name: &str| {
+            let its = deliveries.iter().find(|delivery| delivery["webhook"]["name"] == name);
+            its.unwrap()["webhook"]["id"].as_str().unwrap().to_owned()
+        };
+        Self { plain: named("plain"), fifo: named("fifo") }
+    }
 }
 
 /// Writes a store as the version with so many schema changes did, which died with something in hand.
@@ -105,64 +117,63 @@ fn write(path: &Path, migrations: &[String], webhooks: &Webhooks) {
 async fn a_store_of_any_version_opens_and_what_is_owed_in_it_arrives() {
     let migrations = migrations();
     for version in 1..=migrations.len() {
-        let receiver = Receiver::start().await;
-        let gateway = Gateway::new()
-            .webhook(receiver.webhook("plain"))
-            .webhook(receiver.webhook("fifo").set("ordering", &json!("fifo")))
-            .start()
-            .await;
-        let id = gateway.send("a", json!("first")).await;
-        let deliveries = gateway.settled(&id).await;
-        let named = |name: &str| {
-            let its = deliveries.iter().find(|delivery| delivery["webhook"]["name"] == name);
-            its.unwrap()["webhook"]["id"].as_str().unwrap().to_owned()
-        };
-        let webhooks = Webhooks { plain: named("plain"), fifo: named("fifo") };
-        let mut gateway = gateway.stop().await;
-        let before = receiver.received().len();
-        let data = gateway.folder().join("data");
-        fs::remove_dir_all(&data).unwrap();
-        fs::create_dir(&data).unwrap();
-        write(&data.join("hookmill.db"), &migrations[..version], &webhooks);
-
-        // It dies in the first change, and then in the last.
-        let missing = migrations.len() - version;
-        for time in [1, missing].into_iter().filter(|_| missing > 0) {
-            let time = u32::try_from(time).unwrap();
-            gateway = match gateway.start_to_die(Point::MigrationApplied, time).await {
-                Err(died) => died,
-                Ok(_) => panic!("version {version}: it listens"),
-            };
-        }
-        let gateway = gateway.start().await;
-        let queued = if version < WITH_QUEUES { 0 } else { 3 };
-        eventually(&format!("what version {version} owed"), || async {
-            receiver.received().len() == before + 3 + queued
-        })
-        .await;
-        for n in 1..=5 {
-            for delivery in gateway.settled(&format!("old-{n}")).await {
-                let expected = if n == 5 { "dead" } else { "delivered" };
-                assert_eq!(delivery["state"], expected, "version {version}: {delivery}");
-            }
-        }
-        let arrived = &receiver.received()[before..];
-        let ids = |target: &str| -> Vec<_> {
-            let at = arrived.iter().filter(|request| request.target == target);
-            at.map(|request| request.id().to_owned()).collect()
-        };
-        let mut plain = ids("/plain");
-        plain.sort();
-        assert_eq!(plain, ["old-2", "old-3", "old-4"], "version {version}");
-        let rendered = arrived.iter().find(|request| request.id() == "old-4").unwrap();
-        assert_eq!(&rendered.body[..], b"{\"rendered\":4}", "the same bytes");
-        assert_eq!(ids("/fifo"), ["old-1", "old-2", "old-3"].map(str::to_owned)[..queued]);
-        // It can be purged, whatever wrote it.
-        let purge = gateway.ask("/v1/purges", &json!({ "tenant": "acme" }), "").await;
-        let path = format!("/v1/purges/{}", purge.body["id"].as_str().unwrap());
-        eventually("the purge", || async { gateway.get(&path).await.body["state"] == "completed" })
-            .await;
-        assert_eq!(gateway.get("/v1/events/old-1").await.status, 404);
-        gateway.stop().await;
+        println!("version {version}");
+        brought_up_to_date(&migrations, version).await;
     }
+}
+
+/// Writes a store of this version, lets a gateway die while it brings that up to date, and looks what comes of it.
+async fn brought_up_to_date(migrations: &[String], version: usize) {
+    let receiver = Receiver::start().await;
+    let gateway = Gateway::new()
+        .webhook(receiver.webhook("plain"))
+        .webhook(receiver.webhook("fifo").set("ordering", &json!("fifo")))
+        .start()
+        .await;
+    let webhooks = Webhooks::of(&gateway).await;
+    let mut gateway = gateway.stop().await;
+    let before = receiver.received().len();
+    let data = gateway.folder().join("data");
+    fs::remove_dir_all(&data).unwrap();
+    fs::create_dir(&data).unwrap();
+    write(&data.join("hookmill.db"), &migrations[..version], &webhooks);
+
+    // It dies in the first change, and then in the last.
+    let missing = migrations.len() - version;
+    for time in [1, missing].into_iter().filter(|_| missing > 0) {
+        let time = u32::try_from(time).unwrap();
+        gateway = match gateway.start_to_die(Point::MigrationApplied, time).await {
+            Err(died) => died,
+            Ok(_) => panic!("it listens"),
+        };
+    }
+    let gateway = gateway.start().await;
+    let queued = if version < WITH_QUEUES { 0 } else { 3 };
+    eventually("what is owed to arrive", || async {
+        receiver.received().len() == before + 3 + queued
+    })
+    .await;
+    for (n, expected) in (1..=5).zip(["delivered", "delivered", "delivered", "delivered", "dead"]) {
+        for delivery in gateway.settled(&format!("old-{n}")).await {
+            assert_eq!(delivery["state"], expected, "{delivery}");
+        }
+    }
+    let arrived = &receiver.received()[before..];
+    let ids = |target: &str| -> Vec<_> {
+        let at = arrived.iter().filter(|request| request.target == target);
+        at.map(|request| request.id().to_owned()).collect()
+    };
+    let mut plain = ids("/plain");
+    plain.sort();
+    assert_eq!(plain, ["old-2", "old-3", "old-4"]);
+    let rendered = arrived.iter().find(|request| request.id() == "old-4").unwrap();
+    assert_eq!(&rendered.body[..], b"{\"rendered\":4}", "the same bytes");
+    assert_eq!(ids("/fifo"), ["old-1", "old-2", "old-3"].map(str::to_owned)[..queued]);
+    // It can be purged, whatever wrote it.
+    let purge = gateway.ask("/v1/purges", &json!({ "tenant": "acme" }), "").await;
+    let path = format!("/v1/purges/{}", purge.body["id"].as_str().unwrap());
+    eventually("the purge", || async { gateway.get(&path).await.body["state"] == "completed" })
+        .await;
+    assert_eq!(gateway.get("/v1/events/old-1").await.status, 404);
+    gateway.stop().await;
 }

@@ -62,8 +62,10 @@ async fn what_has_a_value_is_purged_while_the_gateway_serves() {
         .webhook(failing.webhook("failing").set("retry", &json!(vec!["2s"; 30])))
         .start()
         .await;
-    for n in 0..60 {
-        gateway.ask("/v1/events", &about(if n % 3 == 0 { SECRET } else { OTHER }, n), "").await;
+    for n in 0..60_usize {
+        gateway
+            .ask("/v1/events", &about(if n.is_multiple_of(3) { SECRET } else { OTHER }, n), "")
+            .await;
     }
     sound.wait_for(60).await;
     eventually("every attempt to be on record", || async {
@@ -84,7 +86,7 @@ async fn what_has_a_value_is_purged_while_the_gateway_serves() {
     assert_eq!(gateway.get("/v1/events/evt-57").await.status, 404);
     let before = failing.received().len();
     takes.store(true, Ordering::Relaxed);
-    for n in (0..60).filter(|n| n % 3 != 0) {
+    for n in (0..60).filter(|n: &usize| !n.is_multiple_of(3)) {
         for delivery in gateway.settled(&format!("evt-{n}")).await {
             assert_eq!(delivery["state"], "delivered");
         }

@@ -376,6 +376,24 @@ impl Running {
     }
 
     async fn ask_as(&self, tenant: &str, path: &str, body: &Value, key: &str) -> Answer {
+        self.try_ask_as(tenant, path, body, key).await.unwrap()
+    }
+
+    /// Posts JSON to a path as the tenant `acme`.
+    ///
+    /// # Errors
+    /// When there is no answer, as from a gateway that dies of it.
+    pub async fn try_ask(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
+        self.try_ask_as(KEY, path, body, "").await
+    }
+
+    async fn try_ask_as(
+        &self,
+        tenant: &str,
+        path: &str,
+        body: &Value,
+        key: &str,
+    ) -> reqwest::Result<Answer> {
         let mut request = self
             .client
             .post(format!("{}{path}", self.url))
@@ -385,7 +403,7 @@ impl Running {
         if !key.is_empty() {
             request = request.header("idempotency-key", key);
         }
-        answer(request.send().await.unwrap()).await.unwrap()
+        answer(request.send().await?).await
     }
 
     async fn command_as(&self, key: &str, path: &str) -> Answer {

@@ -794,21 +794,17 @@ impl KeyRun {
         operation: Op,
         observed: Vec<Observed>,
     ) -> Outcome {
-        let request = kv::Request { occurrence, observed, ..self.request(key, operation) };
-        store.kv(request).await.unwrap()
-    }
-
-    fn request(&self, key: &str, operation: Op) -> kv::Request {
-        kv::Request {
+        let request = kv::Request {
             scope: self.scope.clone(),
             run: self.run,
             operation,
             key: key.to_owned(),
-            occurrence: 0,
-            observed: Vec::new(),
+            occurrence,
+            observed,
             quota: self.quota,
             now: self.now,
-        }
+        };
+        store.kv(request).await.unwrap()
     }
 
     /// The value, as another run sees it.

@@ -7,6 +7,7 @@ mod guard;
 mod claim;
 mod hold;
 mod kv;
+mod owed;
 mod purge;
 mod queue;
 mod read;

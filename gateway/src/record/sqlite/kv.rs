@@ -100,8 +100,7 @@ pub(super) fn change(
     request: &Request,
 ) -> rusqlite::Result<Outcome> {
     if journals.is_purged(connection, request.run.delivery)? {
-        let reason = "the event was purged, and what its plugins do is not kept";
-        return Err(rusqlite::Error::ToSqlConversionFailure(reason.into()));
+        return pretend(connection, request);
     }
     journals.deliveries.insert(request.run.delivery);
     for read in &request.observed {
@@ -115,6 +114,19 @@ pub(super) fn change(
     let which = (request.key.as_str(), request.occurrence);
     remember(connection, request, &request.operation, which, &outcome)?;
     Ok(outcome)
+}
+
+/// Answers as if an operation were done. It is no fault of the plugin that its event is purged.
+fn pretend(connection: &Connection, request: &Request) -> rusqlite::Result<Outcome> {
+    let stored = match scope(connection, &request.scope)? {
+        Some(room) => stored(connection, room.scope, request)?,
+        None => None,
+    };
+    let live = stored.as_ref().and_then(Stored::live);
+    Ok(match request.operation.decide(live, request.now) {
+        Decision::Leave(outcome) => outcome,
+        Decision::Remove(answer) | Decision::Put(_, answer) => Ok(answer),
+    })
 }
 
 /// Removes keys that have expired, up to a limit, and says how many there were.

@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::{
-    MAX_OPEN_PURGES, NewPurge, Purge, PurgeBegun, PurgeId, Purged, Start, StoreError, Target,
+    MAX_OPEN_PURGES, NewPurge, Purge, PurgeBegun, PurgeId, Purged, StoreError, Target,
 };
 use super::erase::{self, Found};
+use super::owed::Cancelled;
 use super::retention::{self, Usage};
 use super::writer::Command;
-use super::{SqliteStore, kv, queue, rows};
-use crate::delivery::{DeliveryId, WebhookId};
+use super::{SqliteStore, kv, owed, rows};
 use crate::failpoint::{self, Point};
 
 /// Keys of plugins that are removed in one go.
@@ -260,14 +260,12 @@ pub(super) fn step(
 struct Gone {
     events: i64,
     chains: BTreeSet<i64>,
-    in_hand: Vec<DeliveryId>,
-    given_up: u64,
-    moved: BTreeSet<WebhookId>,
+    owed: Cancelled,
 }
 
 impl Gone {
     fn purged(self, purge: Purge) -> Purged {
-        let Self { in_hand, given_up, moved, .. } = self;
+        let Cancelled { in_hand, given_up, moved } = self.owed;
         Purged { purge, in_hand, given_up, moved: moved.into_iter().collect(), waits: false }
     }
 }
@@ -293,7 +291,8 @@ fn apply(
             .prepare_cached("SELECT 1 FROM events WHERE seq = ?1 AND tenant = ?2 AND id = ?3")?
             .exists(params![row, tenant, id])?;
         if is_same && *row <= stored.until {
-            cancel(connection, *row, gone)?;
+            let whole_tenant = stored.purge.target == Target::Tenant;
+            owed::cancel(connection, *row, whole_tenant, &mut gone.owed)?;
             gone.chains.append(&mut retention::remove_deliveries(connection, *row)?);
             gone.events += i64::from(retention::remove_event(connection, usage, *row)?);
         }
@@ -310,69 +309,6 @@ fn apply(
             .execute([tenant])?;
     }
     Ok(Place::Traces { bytes: retention::size(connection)?.free })
-}
-
-/// Cancels what is owed of an event, so that nothing waits for it once it is gone.
-fn cancel(connection: &Connection, event: i64, gone: &mut Gone) -> rusqlite::Result<()> {
-    let deliveries = connection
-        .prepare_cached(
-            "SELECT id, webhook, queue, claimed AND due_at IS NOT NULL, state = 'held',
-                 state NOT IN ('delivered', 'dropped', 'dead', 'cancelled')
-             FROM deliveries WHERE event = ?1",
-        )?
-        .query_map([event], Owed::of_row)?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    // All of them first: what follows the head of a queue must not be of the same event.
-    connection
-        .prepare_cached(
-            "UPDATE deliveries SET state = 'cancelled', due_at = NULL, claimed = 0 WHERE event = ?1",
-        )?
-        .execute([event])?;
-    for Owed { id, webhook, queue, in_hand, held, owed } in deliveries {
-        if in_hand {
-            gone.in_hand.push(id);
-        } else {
-            gone.given_up += u64::from(owed);
-        }
-        // A plugin's message on this event may tell of it.
-        connection
-            .prepare_cached(
-                "UPDATE holds SET held = max(0, held - ?3),
-                     message = iif(message IN (SELECT message FROM attempts WHERE delivery = ?2),
-                                   'its message is purged', message)
-                 WHERE webhook = ?1",
-            )?
-            .execute(params![webhook.0, id.as_bytes(), held])?;
-        if let Some(key) = queue
-            && queue::follow(connection, &webhook, &key, id, &Start::Due)?.is_some()
-        {
-            gone.moved.insert(webhook);
-        }
-    }
-    Ok(())
-}
-
-/// A delivery of an event that goes.
-struct Owed {
-    id: DeliveryId,
-    webhook: WebhookId,
-    queue: Option<String>,
-    in_hand: bool,
-    held: bool,
-    owed: bool,
-}
-
-impl Owed {
-    fn of_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            id: DeliveryId::from_bytes(row.get(0)?),
-            webhook: WebhookId(row.get(1)?),
-            queue: row.get(2)?,
-            in_hand: row.get(3)?,
-            held: row.get(4)?,
-            owed: row.get(5)?,
-        })
-    }
 }
 
 /// Takes a purge one step further.

@@ -7,16 +7,15 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use super::super::retention::What;
-use super::super::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size, Start};
-use super::{purge, queue, rows};
-use crate::delivery::{DeliveryId, WebhookId};
+use super::super::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
+use super::{owed, purge, rows};
 use crate::failpoint::{self, Point};
 
 /// Nothing more comes of these. Whatever else there is counts as owed.
-const FINISHED: &str = "('delivered', 'dropped', 'dead', 'cancelled')";
+pub(super) const FINISHED: &str = "('delivered', 'dropped', 'dead', 'cancelled')";
 
 /// What is owed, and the dead heads of queues: what follows one waits for it.
-fn owed() -> String {
+pub(super) fn owed() -> String {
     format!(
         "(state NOT IN {FINISHED} OR queue IS NOT NULL AND EXISTS (
               SELECT 1 FROM queues
@@ -29,9 +28,6 @@ const NO_DATA: i64 = 1;
 
 /// The attempts of an event are gone.
 const NO_ATTEMPTS: i64 = 2;
-
-/// The reason on record for deliveries that were given up.
-const GIVEN_UP: &str = "it was not delivered for as long as `retention.undelivered` allows";
 
 pub(super) fn tenants(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>> {
     let mut tenants: Vec<Arc<str>> = Vec::new();
@@ -225,7 +221,7 @@ pub(super) fn remove(
     for removal in removals {
         let row = removal.row;
         if removal.what == What::Debt {
-            removed += give_up(connection, row)?;
+            removed += owed::give_up(connection, row)?;
             continue;
         }
         if is_owed(connection, row)? {
@@ -253,61 +249,6 @@ pub(super) fn remove(
 fn is_owed(connection: &Connection, event: i64) -> rusqlite::Result<bool> {
     let query = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE event = ?1 AND {})", owed());
     connection.prepare_cached(&query)?.query_row([event], |row| row.get(0))
-}
-
-/// Makes dead what is owed of an event, but for what is in hand. What waits in a queue behind one that is dead, now
-/// or since long, follows.
-fn give_up(connection: &Connection, event: i64) -> rusqlite::Result<Removed> {
-    let query = format!(
-        "SELECT id, webhook, queue, state = 'held', state NOT IN {FINISHED} FROM deliveries
-         WHERE event = ?1 AND claimed = 0 AND {}",
-        owed()
-    );
-    let owed: Vec<([u8; 16], WebhookId, Option<String>, bool, bool)> = connection
-        .prepare_cached(&query)?
-        .query_map([event], |row| {
-            Ok((row.get(0)?, WebhookId(row.get(1)?), row.get(2)?, row.get(3)?, row.get(4)?))
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut removed = Removed::default();
-    for (id, webhook, queue, held, unfinished) in owed {
-        if unfinished {
-            end(connection, &id, &webhook, held)?;
-            removed.given_up += 1;
-        }
-        let id = DeliveryId::from_bytes(id);
-        if let Some(key) = queue
-            && queue::follow(connection, &webhook, &key, id, &Start::Due)?.is_some()
-        {
-            removed.moved.push(webhook);
-        }
-    }
-    Ok(removed)
-}
-
-/// Makes a delivery dead that is not in hand.
-fn end(
-    connection: &Connection,
-    id: &[u8; 16],
-    webhook: &WebhookId,
-    held: bool,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE deliveries SET state = 'dead', due_at = NULL, reason = ?2 WHERE id = ?1",
-        )?
-        .execute(params![id, GIVEN_UP])?;
-    if held {
-        connection
-            .prepare_cached("UPDATE holds SET held = max(0, held - 1) WHERE webhook = ?1")?
-            .execute([&webhook.0])?;
-    }
-    for table in ["requests", "kv_journal"] {
-        connection
-            .prepare_cached(&format!("DELETE FROM {table} WHERE delivery = ?1"))?
-            .execute([id])?;
-    }
-    Ok(())
 }
 
 /// Removes the deliveries of an event with all that hangs on them; gives the chains that they named.

@@ -7,10 +7,12 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
-use crate::delivery::{Attempt, Failure, FailureKind, Request, Timings};
+use crate::delivery::{Attempt, DeliveryId, Failure, FailureKind, Request, Timings, WebhookId};
 use crate::event::{Event, EventId, EventType};
 use crate::kv;
-use crate::record::{Config, Idempotency, NewDelivery, NewEvent, Next, Store, Submission, Update};
+use crate::record::{
+    Config, Idempotency, NewDelivery, NewEvent, Next, Start, Store, Submission, Update,
+};
 
 const SECRET: &str = "erase.me-8731@example.com";
 
@@ -65,7 +67,7 @@ fn traces(folder: &std::path::Path, text: &str) -> Vec<String> {
 /// Keeps many events, every third of them about somebody to be forgotten, in all states.
 async fn fill(store: &SqliteStore) {
     for batch in 0..40 {
-        let who = |n: usize| if n % 3 == 0 { SECRET } else { "someone.else@example.com" };
+        let who = |n: usize| if n.is_multiple_of(3) { SECRET } else { "someone.else@example.com" };
         let numbers = (batch * 25)..(batch * 25 + 25);
         let events: Vec<_> =
             numbers.clone().map(|n| event(n, who(n), [10, 700, 9_000][n % 7 % 3])).collect();
@@ -83,12 +85,12 @@ async fn fill(store: &SqliteStore) {
             let at = Timestamp::from_second(1_900_000_000).unwrap();
             let retry = failed(who(n), Next::Retry { at, request }, id);
             store.record(retry.clone()).await.unwrap();
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 // Its request is deleted long before the purge.
                 let done = Update { attempt: None, next: Next::Delivered, ..retry };
                 store.record(done).await.unwrap();
             }
-            if n % 9 == 0 {
+            if n.is_multiple_of(9) {
                 let run = kv::Run { delivery: id, step: 0, part: 0 };
                 let entry = kv::Entry { value: who(n).to_owned(), ttl_seconds: None };
                 store.kv(request_of(run, entry)).await.unwrap().unwrap();
