@@ -17,8 +17,8 @@ use crate::failpoint::{self, Point};
 use crate::record::{NewPurge, PurgeBegun, PurgeId, Purged, StoreError, Waiting};
 use crate::shutdown::Drain;
 
-/// How long to leave purges alone when each of them waits for others.
-const WAIT: Duration = Duration::from_millis(100);
+/// How long to leave purges alone when each of them waits for readers. To wait for those holds up what is written.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// How long to leave a store alone that failed.
 const AFTER_ERROR: Duration = Duration::from_secs(1);

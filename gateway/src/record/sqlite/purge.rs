@@ -31,8 +31,8 @@ const SHRINK_STEP: u64 = 1 << 20;
 /// How long purges that are through can be asked for.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// How long emptying the log waits for readers.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long emptying the log waits for readers. Nothing is written meanwhile.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 const COLUMNS: &str = "id, tenant, target, value, place, until, matched, done, created_at,
     started_at, ended_at";
