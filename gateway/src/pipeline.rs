@@ -18,6 +18,7 @@ mod jobs;
 mod keeper;
 mod order;
 mod parts;
+mod purge;
 mod ready;
 mod render;
 mod retention;
@@ -44,6 +45,7 @@ use breakers::{Breakers, Joining};
 use claim::Alarm;
 use flow::Flows;
 use health::Health;
+use purge::Purges;
 use ready::{Job, Ready, Slot};
 
 pub use self::backlog::{BacklogFull, Refusal};
@@ -114,6 +116,7 @@ struct Inner {
     backlog: Arc<Backlog>,
     flows: Arc<Flows>,
     health: Health,
+    purges: Purges,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
     /// Rings when a job has been made.
@@ -158,6 +161,7 @@ impl Pipeline {
             backlog,
             flows,
             health,
+            purges: Purges::default(),
             alarm,
             new_job,
             idempotency,
@@ -168,11 +172,13 @@ impl Pipeline {
             current: pipeline.0.current.clone(),
             config: config.retention.clone(),
             backlog: Arc::clone(&pipeline.0.backlog),
+            alarm: Arc::clone(&pipeline.0.alarm),
         };
         tokio::spawn(retention::run(keeper, drain.clone()));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
         tokio::spawn(order::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(purge::run(pipeline.clone(), drain.clone()));
         tokio::spawn(flow::run(pipeline.clone(), drain.clone()));
         tokio::spawn(jobs::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));

@@ -48,9 +48,13 @@ pub(super) async fn run(
     tell(pipeline, &event, &delivery, &ended);
     let Ended { update, joining, .. } = ended;
     let is_end = backlog::is_end(&update.next);
-    let Recorded { follower, cancelled } = record(pipeline, &delivery.webhook, update).await;
+    let recorded = record(pipeline, &delivery.webhook, update).await;
+    let Recorded { follower, cancelled, purged } = recorded;
+    if purged {
+        pipeline.0.purges.take(delivery.id);
+    }
     // What was cancelled was owed no more from then on.
-    if is_end && !cancelled {
+    if purged || is_end && !cancelled {
         pipeline.0.backlog.less(&event.tenant, 1);
     }
     drop(joining);
@@ -118,6 +122,12 @@ async fn attempt(
     turn: Turn,
     began: Began,
 ) -> Ended {
+    if pipeline.0.purges.take(delivery.id) {
+        // It is not on record any more, and neither is this.
+        let next = Next::Dropped("it is purged".to_owned());
+        let (delivery, chain) = (delivery.id, Arc::default());
+        return Update { delivery, attempt: None, chain, next }.into();
+    }
     let snapshot = pipeline.0.current.load();
     let Some(webhook) = snapshot.webhook(&delivery.webhook) else {
         let failure = Failure::new(

@@ -52,6 +52,8 @@ pub struct Recorded {
     pub follower: Option<(Arc<Event>, Delivery)>,
     /// The delivery was cancelled while it was in hand, so it was not owed any more.
     pub cancelled: bool,
+    /// The delivery was purged, and nothing was recorded.
+    pub purged: bool,
 }
 
 /// A dead delivery behind which the others wait no longer.
