@@ -1,11 +1,12 @@
 //! What can be asked of a running gateway: an event with all that became of it, deliveries by their state, replays and
-//! cancellations, the plugins and how they fare, what is held to be tried, and the probes.
+//! cancellations, the plugins and how they fare, what is held to be tried, what is purged, and the probes.
 
 mod breakers;
 mod order;
 mod deliveries;
 mod jobs;
 mod plugins;
+mod purges;
 mod request;
 mod selection;
 mod webhooks;
@@ -39,9 +40,10 @@ struct Admin {
     drain: Drain,
 }
 
-/// `GET /v1/events/{id}`, `/v1/deliveries`, `/v1/jobs`, `/v1/jobs/{id}`, `/v1/webhooks`, `/v1/webhooks/{id}`, `/v1/plugins`, `/v1/plugins/{name}`,
-/// `/healthz` and `/readyz`, and `POST /v1/events/{id}/skip`, `/v1/replays`, `/v1/cancellations`, `/v1/jobs/{id}/cancel`,
-/// `/v1/webhooks/{id}/disable`, `…/enable` and `/v1/plugins/{name}/reset`.
+/// `GET /v1/events/{id}`, `/v1/deliveries`, `/v1/jobs`, `/v1/jobs/{id}`, `/v1/webhooks`, `/v1/webhooks/{id}`, `/v1/plugins`,
+/// `/v1/plugins/{name}`, `/v1/purges/{id}`, `/healthz` and `/readyz`, and `POST /v1/events/{id}/skip`, `/v1/replays`,
+/// `/v1/cancellations`, `/v1/jobs/{id}/cancel`, `/v1/webhooks/{id}/disable`, `…/enable`, `/v1/plugins/{name}/reset` and
+/// `/v1/purges`.
 pub fn routes(current: Current, store: Arc<dyn Store>, pipeline: Pipeline, drain: Drain) -> Router {
     Router::new()
         .route("/v1/events/{id}", get(event))
@@ -59,6 +61,8 @@ pub fn routes(current: Current, store: Arc<dyn Store>, pipeline: Pipeline, drain
         .route("/v1/plugins", get(plugins::plugins))
         .route("/v1/plugins/{name}", get(plugins::plugin))
         .route("/v1/plugins/{name}/reset", post(breakers::reset))
+        .route("/v1/purges", post(purges::begin))
+        .route("/v1/purges/{id}", get(purges::one))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(Arc::new(Admin { current, store, pipeline, drain }))

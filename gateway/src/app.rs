@@ -1,5 +1,7 @@
 //! The application: builds everything from the configuration, runs it, and takes it down again.
 
+mod purge;
+
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
@@ -18,6 +20,8 @@ use crate::shutdown::{self, Drain};
 use crate::snapshot::{Current, Misconfigured, MissingPlugin, PluginSet, Snapshot, Version};
 use crate::transform::Runtime;
 use crate::{admin, ingest, server, telemetry};
+
+pub use self::purge::{Purge, purge};
 
 /// Why the gateway cannot start or go on.
 #[derive(Debug)]

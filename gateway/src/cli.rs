@@ -1,4 +1,4 @@
-//! The command line: `hookmill serve`, `check`, `send`, `listen` and `plugin`.
+//! The command line: `hookmill serve`, `check`, `send`, `listen`, `plugin` and `purge`.
 //!
 //! The help texts here are the manual. What a command prints for people or programs goes to standard
 //! output, what went wrong to standard error. Exit codes: 0 for success, 1 for failure, 2 for a command
@@ -10,6 +10,7 @@ mod interrupt;
 mod layout;
 mod listen;
 mod plugin;
+mod purge;
 mod send;
 mod serve;
 mod terminal;
@@ -48,6 +49,7 @@ enum Command {
     #[command(name = transform::COMMAND, hide = true)]
     CompilePlugin(compile::Args),
     Plugin(plugin::Args),
+    Purge(purge::Args),
 }
 
 /// Runs the command that this process was started with.
@@ -77,6 +79,7 @@ pub fn run() -> ExitCode {
             Command::Listen(args) => listen::run(args).await,
             Command::CompilePlugin(args) => compile::run(&args),
             Command::Plugin(args) => plugin::run(args).await,
+            Command::Purge(args) => purge::run(args).await,
         }
     })
 }

@@ -47,11 +47,19 @@ pub enum Point {
     JobStepKept,
     /// A plugin or the configuration has changed, and the change is not in effect.
     ChangeAgreed,
+    /// What is past its time is removed, and not committed.
+    RemovalWritten,
+    /// It is committed, and there is more.
+    RemovalCommitted,
+    /// A step of a purge is written, and not committed.
+    PurgeWritten,
+    /// It is committed, and nobody knows yet.
+    PurgeCommitted,
 }
 
 impl Point {
     /// All of them, in the order of an event's path.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::MigrationApplied,
         Self::BodyRead,
         Self::EventsWritten,
@@ -69,6 +77,10 @@ impl Point {
         Self::JobStepWritten,
         Self::JobStepKept,
         Self::ChangeAgreed,
+        Self::RemovalWritten,
+        Self::RemovalCommitted,
+        Self::PurgeWritten,
+        Self::PurgeCommitted,
     ];
 
     /// The point's name, as [`Plan::parse`] takes it.
@@ -92,6 +104,10 @@ impl Point {
             Self::JobStepWritten => "job_step_written",
             Self::JobStepKept => "job_step_kept",
             Self::ChangeAgreed => "change_agreed",
+            Self::RemovalWritten => "removal_written",
+            Self::RemovalCommitted => "removal_committed",
+            Self::PurgeWritten => "purge_written",
+            Self::PurgeCommitted => "purge_committed",
         }
     }
 }

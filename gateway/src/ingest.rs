@@ -150,7 +150,7 @@ fn refused(refusal: &Refusal) -> Problem {
                 Fault::Full => ("there is too little room on the disk", 10),
                 Fault::Disk => ("the disk fails", 10),
                 Fault::Damaged => ("the database is damaged", 60),
-                Fault::Other => ("the gateway's log says why", 1),
+                Fault::Other | Fault::InUse => ("the gateway's log says why", 1),
             };
             let detail = format!("nothing was accepted ({why}); send the request again later");
             Problem::store_unavailable(detail).with_retry_after(seconds)

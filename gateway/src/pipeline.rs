@@ -19,6 +19,7 @@ mod keeper;
 mod operational;
 mod order;
 mod parts;
+mod purge;
 mod ready;
 mod render;
 mod retention;
@@ -46,6 +47,7 @@ use breakers::{Breakers, Joining};
 use claim::Alarm;
 use flow::Flows;
 use health::Health;
+use purge::Purges;
 use ready::{Job, Ready, Slot};
 
 pub use self::backlog::{BacklogFull, Refusal};
@@ -117,6 +119,7 @@ struct Inner {
     backlog: Arc<Backlog>,
     flows: Arc<Flows>,
     health: Health,
+    purges: Purges,
     /// Rings when there may be something to claim from the store.
     alarm: Arc<Alarm>,
     /// Rings when a job has been made.
@@ -161,6 +164,7 @@ impl Pipeline {
             backlog,
             flows,
             health,
+            purges: Purges::default(),
             alarm,
             new_job,
             idempotency,
@@ -171,12 +175,14 @@ impl Pipeline {
             current: pipeline.0.current.clone(),
             config: config.retention.clone(),
             backlog: Arc::clone(&pipeline.0.backlog),
+            alarm: Arc::clone(&pipeline.0.alarm),
         };
         tokio::spawn(retention::run(keeper, drain.clone()));
         tokio::spawn(host::sweep(Arc::clone(&pipeline.0.store), drain.clone()));
         tokio::spawn(keeper::run(pipeline.clone(), drain.clone()));
         tokio::spawn(order::run(pipeline.clone(), drain.clone()));
         tokio::spawn(operational::plugins::run(pipeline.clone(), drain.clone()));
+        tokio::spawn(purge::run(pipeline.clone(), drain.clone()));
         tokio::spawn(flow::run(pipeline.clone(), drain.clone()));
         tokio::spawn(jobs::run(pipeline.clone(), drain.clone()));
         tokio::spawn(claim::run(pipeline.clone(), drain));

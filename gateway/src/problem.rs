@@ -79,6 +79,10 @@ problems! {
     idempotency_key_reused = UNPROCESSABLE_ENTITY, "The idempotency key was used for another request";
     /// Too much waits to be delivered for the tenant.
     backlog_full = TOO_MANY_REQUESTS, "Too much waits to be delivered";
+    /// The body does not say what to purge.
+    invalid_purge = UNPROCESSABLE_ENTITY, "The body does not say what to purge";
+    /// The tenant has as many purges under way as it may have.
+    too_many_purges = CONFLICT, "Too many purges are open";
     /// Nothing can be kept at the moment; nothing was.
     store_unavailable = SERVICE_UNAVAILABLE, "Events cannot be kept at the moment";
     /// The gateway is not ready to work.

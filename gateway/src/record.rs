@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod contract;
 mod error;
+mod purge;
 mod retention;
 mod hand;
 mod held;
@@ -35,8 +36,9 @@ pub use self::jobs::{
     Action, Begun, Changed, Disabled, Filter, Job, JobId, JobState, Listed, MAX_OPEN_JOBS, NewJob,
     Pace, Page, Selection, Stepped, WebhookState,
 };
+pub use self::purge::{MAX_OPEN_PURGES, NewPurge, Purge, PurgeBegun, PurgeId, Purged, Target};
 pub use self::retention::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
-pub use self::sqlite::{SqliteStore, check};
+pub use self::sqlite::{SqliteStore, check, exists};
 
 /// Where and how events are kept.
 #[derive(Debug, Clone)]
@@ -80,13 +82,14 @@ pub trait Store: Send + Sync + 'static {
     fn waiting(&self) -> Operation<'_, Vec<Waiting>>;
 
     /// Records what became of a delivery in hand. If it was the head of a queue and is finished, the next one
-    /// of the queue is in hand then. One that was cancelled meanwhile stays so, unless the receiver took it.
+    /// of the queue is in hand then. One that was cancelled meanwhile stays so, unless the receiver took it; of
+    /// one that was purged meanwhile nothing is kept.
     fn record(&self, update: Update) -> Operation<'_, Recorded> {
         self.record_and_tell(update, Vec::new())
     }
 
     /// The same, and keeps events that tell of it, with their deliveries: all of it or nothing. An event whose id is
-    /// taken is kept already. What was cancelled is told of only if the receiver took it.
+    /// taken is kept already. What was cancelled is told of only if the receiver took it, and what was purged is not.
     fn record_and_tell(&self, update: Update, told: Vec<NewEvent>) -> Operation<'_, Recorded>;
 
     /// The webhooks that have queues with a dead head behind which the others wait.
@@ -198,6 +201,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes jobs that ended before this, up to `limit`, and says how many there were.
     fn forget_jobs(&self, before: Timestamp, limit: usize) -> Operation<'_, usize>;
+
+    /// Begins a purge of what was accepted before, unless the same one is open.
+    fn begin_purge(&self, purge: NewPurge) -> Operation<'_, PurgeBegun>;
+
+    /// A purge of a tenant.
+    fn purge(&self, tenant: Arc<str>, id: PurgeId) -> Operation<'_, Option<Purge>>;
+
+    /// The purges that are not through.
+    fn open_purges(&self) -> Operation<'_, Vec<PurgeId>>;
+
+    /// Takes a purge a bit further. What is owed is cancelled and goes too; from then on nothing of it is kept.
+    fn step_purge(&self, id: PurgeId, now: Timestamp) -> Operation<'_, Purged>;
 
     /// The bytes of data of a tenant's events.
     fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64>;

@@ -59,7 +59,7 @@ fn configured(gateway: &Gateway) -> Config {
     Config::parse(&gateway.configuration(), gateway.folder(), &environment).unwrap()
 }
 
-/// Two webhooks, one of which gets each event in three parts. The receiver fails now and then.
+/// Three webhooks, one of which gets each event in three parts, and one that keeps the order. The receiver fails now and then.
 async fn set_up() -> (Receiver, Gateway) {
     let receiver = Receiver::answering(|request, before| {
         let unlucky = request.id().bytes().map(usize::from).sum::<usize>() % 5 == 0;
@@ -72,7 +72,8 @@ async fn set_up() -> (Receiver, Gateway) {
     let gateway = Gateway::new()
         .plugin("misbehave")
         .webhook(receiver.webhook("plain").set("retry", &retry))
-        .webhook(split.set("retry", &retry));
+        .webhook(split.set("retry", &retry))
+        .webhook(receiver.webhook("fifo").set("retry", &retry).set("ordering", &json!("fifo")));
     // Plugins are compiled by the gateway's own binary, and this process is another.
     let gateway = gateway.start().await.stop().await;
     (receiver, gateway)
@@ -94,7 +95,7 @@ async fn what_fails_or_is_torn_heals_without_a_restart() {
     assert!(failed > 10 && torn > 10, "{failed} operations failed, {torn} were torn");
     load.progress(1).await;
     load.end().await;
-    let reckoning = Reckoning::of(&ledger, &api, &receiver, 4).await;
+    let reckoning = Reckoning::of(&ledger, &api, &receiver, 5).await;
     println!("{failed} operations failed, {torn} were torn; {reckoning}");
     reckoning.assert_kept(torn, 1);
     assert_eq!(reckoning.delivered, reckoning.deliveries, "{reckoning}");
@@ -125,7 +126,7 @@ async fn what_was_given_out_and_not_told_is_found_at_the_next_start() {
     let sound = Arc::new(SqliteStore::open(&config).unwrap());
     let inside = Inside::start(&gateway, sound.clone(), sound).await;
     let api = Api::at(&inside.url);
-    let reckoning = Reckoning::of(&ledger, &api, &receiver, 4).await;
+    let reckoning = Reckoning::of(&ledger, &api, &receiver, 5).await;
     println!("{torn} were torn; {reckoning}");
     reckoning.assert_kept(torn, 1);
     assert_eq!(reckoning.delivered, reckoning.deliveries, "{reckoning}");

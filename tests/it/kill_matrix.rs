@@ -11,7 +11,7 @@ use hookmill_tests::{
     Api, Gateway, Ledger, Load, Receiver, Reckoning, Reply, Running, Shape, Webhook, eventually,
     stamped, wasm,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
@@ -58,6 +58,10 @@ async fn die_at(point: Point) {
     let (gateway, api) = match point {
         Point::MigrationApplied => (die_at_start(&receiver).await, None),
         Point::HeldTaken => (die_releasing(&receiver, &ledger).await, None),
+        Point::RemovalWritten | Point::RemovalCommitted => {
+            (die_removing(&receiver, point).await, None)
+        }
+        Point::PurgeWritten | Point::PurgeCommitted => (die_purging(&receiver, point).await, None),
         _ => {
             let time = match point {
                 Point::DeliveriesClaimed => 3,
@@ -95,6 +99,11 @@ async fn die_at(point: Point) {
     println!("{point}: {reckoning}");
     reckoning.assert_kept(1, UNDER_WAY);
     assert_eq!(reckoning.delivered, reckoning.deliveries, "{point}");
+    match point {
+        Point::RemovalWritten | Point::RemovalCommitted => removed(&running).await,
+        Point::PurgeWritten | Point::PurgeCommitted => purged(&running).await,
+        _ => {}
+    }
 }
 
 /// A receiver that fails on the first attempt of some, so that retries are due.
@@ -172,6 +181,72 @@ async fn die_releasing(receiver: &Receiver, ledger: &Ledger) -> Gateway {
         Ok(running) => running.died().await,
         Err(died) => died,
     }
+}
+
+/// Events that are removed, in three batches.
+const VICTIMS: usize = 300;
+
+fn victims() -> Value {
+    let attributes = json!({ "who": "c_1" });
+    let victim = |n| json!({ "type": "victim", "id": format!("victim_{n}"), "data": n, "attributes": attributes });
+    (0..VICTIMS).map(victim).collect()
+}
+
+/// Dies while what is past its time is removed: all that the other tenant has.
+async fn die_removing(receiver: &Receiver, point: Point) -> Gateway {
+    let gateway = gateway(receiver)
+        .setting("retention.events = \"1s\"")
+        .tenant_setting("retention = { events = \"1h\" }")
+        .start_to_die(point, 2)
+        .await
+        .unwrap();
+    let answer = gateway.ask_as_other("/v1/events", &victims()).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    gateway.died().await
+}
+
+async fn removed(gateway: &Running) {
+    for n in 0..VICTIMS {
+        eventually(&format!("victim_{n} to be removed"), || async {
+            gateway.get_as_other(&format!("/v1/events/victim_{n}")).await.status == 404
+        })
+        .await;
+    }
+}
+
+/// Dies while events are purged that are owed to a webhook whose receiver is away.
+async fn die_purging(receiver: &Receiver, point: Point) -> Gateway {
+    let away = Webhook::new("away", "http://127.0.0.1:9/").events(&["victim"]);
+    let gateway = gateway(receiver)
+        .webhook(away.set("retry", &json!(["1h"])))
+        .start_to_die(point, 3)
+        .await
+        .unwrap();
+    let answer = gateway.ask("/v1/events", &victims(), "c_1").await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let purge = json!({ "attribute": { "name": "who", "value": "c_1" } });
+    // It may die before it has answered.
+    drop(gateway.try_ask("/v1/purges", &purge).await);
+    gateway.died().await
+}
+
+/// It has gone on by itself. The same request is another one then, and nothing is left for it.
+async fn purged(gateway: &Running) {
+    for n in 0..VICTIMS {
+        eventually(&format!("victim_{n} to be purged"), || async {
+            gateway.get(&format!("/v1/events/victim_{n}")).await.status == 404
+        })
+        .await;
+    }
+    let purge = json!({ "attribute": { "name": "who", "value": "c_1" } });
+    let purge = gateway.ask("/v1/purges", &purge, "").await;
+    let path = format!("/v1/purges/{}", purge.body["id"].as_str().unwrap());
+    eventually("a purge to end", || async {
+        gateway.get(&path).await.body["state"] == "completed"
+    })
+    .await;
+    let answer = gateway.ask("/v1/events", &victims(), "c_1").await;
+    assert_eq!(answer.body["events"][0]["status"], "accepted", "{}", answer.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,12 @@ mod kill_jobs;
 mod faulty_store;
 /// What is removed after its time, and what is not.
 mod retention;
+/// What is removed because somebody asked for it.
+mod purge;
+/// Stores that earlier versions wrote.
+mod old_stores;
+/// A file system without room.
+mod full_disk;
 /// A full disk, a store that is behind, a backlog over its limit, a damaged database.
 mod backpressure;
 /// Rate limits, and receivers that fail.

@@ -93,6 +93,37 @@ async fn what_is_owed_outlives_its_window_and_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_an_order_waits_no_longer_than_anything_is_owed() {
+    let receiver = Receiver::answering(|received, _| {
+        let is_first = received.json()["data"] == json!("first");
+        Reply::status(if is_first { 500 } else { 200 })
+    })
+    .await;
+    let gateway = Gateway::new()
+        .setting("retention.undelivered = \"3s\"")
+        .webhook(
+            receiver
+                .webhook("fifo")
+                .set("ordering", &json!("fifo"))
+                .set("on_dead", &json!("block"))
+                .set("retry", &json!([])),
+        )
+        .start()
+        .await;
+    let first = gateway.send("a", json!("first")).await;
+    gateway.delivery_in("dead", &first).await;
+    // All that comes waits, until what is dead has kept it waiting for as long as that.
+    let mut last = gateway.send("a", json!(0)).await;
+    assert_eq!(gateway.delivery_in("pending", &last).await["next_attempt_at"], json!(null));
+    while receiver.received().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        last = gateway.send("a", json!("later")).await;
+    }
+    gateway.delivery_in("delivered", &last).await;
+    assert_eq!(gateway.get(&format!("/v1/events/{first}")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn data_goes_before_the_record_of_it() {
     let receiver = Receiver::start().await;
     let gateway = Gateway::new()

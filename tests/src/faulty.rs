@@ -10,8 +10,9 @@ use hookmill::event::EventId;
 use hookmill::kv;
 use hookmill::record::{
     Accepted, Ask, Begun, Changed, Claimed, Cursor, Disabled, EventRecord, Filter, Found, Held,
-    Job, JobId, NewEvent, NewJob, Operation, Pace, Page, Recorded, Removal, Removed, Search, Size,
-    Skipped, Stepped, Store, StoreError, Submission, Taken, Update, Waiting, WebhookState, Which,
+    Job, JobId, NewEvent, NewJob, NewPurge, Operation, Pace, Page, Purge, PurgeBegun, PurgeId,
+    Purged, Recorded, Removal, Removed, Search, Size, Skipped, Stepped, Store, StoreError,
+    Submission, Taken, Update, Waiting, WebhookState, Which,
 };
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -252,6 +253,22 @@ impl Store for Faulty {
 
     fn forget_keys(&self, before: Timestamp, limit: usize) -> Operation<'_, usize> {
         self.with_faults(true, move || self.inner.forget_keys(before, limit))
+    }
+
+    fn begin_purge(&self, purge: NewPurge) -> Operation<'_, PurgeBegun> {
+        self.with_faults(true, || self.inner.begin_purge(purge))
+    }
+
+    fn purge(&self, tenant: Arc<str>, id: PurgeId) -> Operation<'_, Option<Purge>> {
+        self.with_faults(true, move || self.inner.purge(tenant, id))
+    }
+
+    fn open_purges(&self) -> Operation<'_, Vec<PurgeId>> {
+        self.with_faults(true, || self.inner.open_purges())
+    }
+
+    fn step_purge(&self, id: PurgeId, now: Timestamp) -> Operation<'_, Purged> {
+        self.with_faults(true, move || self.inner.step_purge(id, now))
     }
 
     fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64> {

@@ -50,9 +50,12 @@ pub(super) async fn run(
     let Ended { update, joining, .. } = ended;
     let is_end = backlog::is_end(&update.next);
     let recorded = record(pipeline, &delivery.webhook, update, &told).await;
+    if recorded.purged {
+        pipeline.0.purges.take(delivery.id);
+    }
     pipeline.told(&told, recorded.told);
     // What was cancelled was owed no more from then on.
-    if is_end && !recorded.cancelled {
+    if recorded.purged || is_end && !recorded.cancelled {
         pipeline.0.backlog.less(&event.tenant, 1);
     }
     drop(joining);
@@ -122,6 +125,12 @@ async fn attempt(
     turn: Turn,
     began: Began,
 ) -> Ended {
+    if pipeline.0.purges.take(delivery.id) {
+        // It is not on record any more, and neither is this.
+        let next = Next::Dropped("it is purged".to_owned());
+        let (delivery, chain) = (delivery.id, Arc::default());
+        return Update { delivery, attempt: None, chain, next }.into();
+    }
     let snapshot = pipeline.0.current.load();
     let Some(webhook) = snapshot.webhook(&delivery.webhook) else {
         let failure = Failure::new(

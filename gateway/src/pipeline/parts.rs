@@ -38,7 +38,8 @@ pub(super) async fn to_send(
 }
 
 /// Makes the parts of a split durable, each a delivery of its own, and gives the first one's request.
-/// A single part needs nothing of the kind. None when the delivery was cancelled meanwhile: nothing is split then.
+/// A single part needs nothing of the kind. None when the delivery was cancelled or purged
+/// meanwhile: nothing is split then.
 async fn split(
     pipeline: &Pipeline,
     webhook: &Webhook,
@@ -84,7 +85,8 @@ async fn split(
     pipeline.0.backlog.more(&event.tenant, made);
     let next = Next::Split { first: Arc::clone(&first), others };
     let update = Update { delivery: delivery.id, attempt: None, chain: Arc::clone(chain), next };
-    if dispatch::record(pipeline, &webhook.id, update, &[]).await.cancelled {
+    let recorded = dispatch::record(pipeline, &webhook.id, update, &[]).await;
+    if recorded.cancelled || recorded.purged {
         pipeline.0.backlog.less(&event.tenant, made);
         pipeline.give_back(jobs, Vec::new());
         return None;

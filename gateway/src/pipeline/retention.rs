@@ -9,6 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::backlog::Backlog;
+use super::claim::Alarm;
+use crate::failpoint::{self, Point};
 use crate::record::{Cutoffs, Idempotency, Removal, Removed, Search, Store, StoreError};
 use crate::shutdown::Drain;
 use crate::snapshot::{Current, Retention};
@@ -53,6 +55,7 @@ pub(super) struct Keeper {
     pub(super) current: Current,
     pub(super) config: Config,
     pub(super) backlog: Arc<Backlog>,
+    pub(super) alarm: Arc<Alarm>,
 }
 
 /// Removes until the drain begins.
@@ -106,6 +109,7 @@ impl Keeper {
                 self.backlog.less(&tenant, usize::try_from(deliveries).unwrap_or(usize::MAX));
                 tracing::error!(%tenant, deliveries, "deliveries are dead: they were owed for longer than `retention.undelivered`");
             }
+            given_up.moved.iter().for_each(|webhook| self.alarm.due(webhook, Timestamp::now()));
             removed += given_up;
             if let Some(max) = retention.max_bytes {
                 removed += self.make_room_of(&tenant, max).await?;
@@ -122,8 +126,8 @@ impl Keeper {
         }
         let full = self.make_room(&mut removed).await?;
         self.shrink().await?;
-        let Removed { events, stripped, given_up } = removed;
-        if removed != Removed::default() {
+        let Removed { events, stripped, given_up, .. } = removed;
+        if events + stripped + given_up > 0 {
             tracing::debug!(events, stripped, given_up, "removed what is not to be kept");
         }
         Ok(full)
@@ -163,8 +167,9 @@ impl Keeper {
                 return Ok(false);
             }
             let gone = self.remove(Search::Finished(None), over).await?;
+            let helps = gone.events > 0;
             *removed += gone;
-            if gone.events == 0 {
+            if !helps {
                 return Ok(true);
             }
         }
@@ -183,6 +188,7 @@ impl Keeper {
                 let batch = batch(&mut removals, bytes - gone, weight);
                 gone = gone.saturating_add(batch.iter().map(weight).sum());
                 removed += self.store.remove(batch).await?;
+                failpoint::hit(Point::RemovalCommitted);
                 tokio::task::yield_now().await;
             }
             cursor = found.next;

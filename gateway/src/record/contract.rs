@@ -16,8 +16,10 @@ use crate::digest::Digest;
 use crate::event::EventType;
 use crate::kv::{Answer, Entry, Observed, Operation as Op, Outcome, Quota, Refusal, Run, Scope};
 
+mod purge;
 mod retention;
 
+use purge::*;
 use retention::*;
 
 use order::*;
@@ -117,6 +119,16 @@ mod sqlite {
         age_counts_from_the_last_attempt
         data_and_attempts_can_go_before_the_rest
         what_is_owed_for_too_long_is_given_up
+        what_keeps_an_order_is_given_up_in_order
+        a_head_that_was_handed_on_is_given_again
+        a_purge_of_a_tenant_leaves_nothing_of_it
+        a_purge_takes_what_has_the_value_and_nothing_else
+        jobs_that_name_what_is_purged_go_with_it
+        a_purge_goes_on_after_a_crash
+        what_comes_after_a_purge_began_stays
+        nothing_is_kept_of_what_was_in_hand_when_it_was_purged
+        a_queue_goes_on_without_what_is_purged
+        a_tenant_has_so_many_purges_open_at_most
         tenants_keep_their_own
         a_clock_that_is_set_loses_and_repeats_nothing
         what_is_owed_is_counted

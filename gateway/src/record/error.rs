@@ -21,6 +21,8 @@ pub enum Fault {
     Disk,
     /// What it holds is damaged.
     Damaged,
+    /// Another process uses it.
+    InUse,
     /// Something else.
     Other,
 }

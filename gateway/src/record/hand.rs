@@ -54,6 +54,8 @@ pub struct Recorded {
     pub told: usize,
     /// The delivery was cancelled while it was in hand, so it was not owed any more.
     pub cancelled: bool,
+    /// The delivery was purged, and nothing was recorded.
+    pub purged: bool,
 }
 
 /// A dead delivery behind which the others wait no longer.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::delivery::WebhookId;
+
 /// What is looked for.
 #[derive(Debug, Clone)]
 pub enum Search {
@@ -23,7 +25,8 @@ pub struct Cutoffs {
     pub payloads: Timestamp,
     /// The attempts of finished events.
     pub attempts: Timestamp,
-    /// Events that are still owed, by when they were accepted: their deliveries are given up.
+    /// Events that are still owed, by when they were accepted: their deliveries are given up, and what is dead
+    /// keeps nothing waiting any more.
     pub undelivered: Option<Timestamp>,
 }
 
@@ -66,7 +69,7 @@ pub(super) enum What {
 }
 
 /// What was removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Events, with everything of them.
     pub events: u64,
@@ -74,6 +77,8 @@ pub struct Removed {
     pub stripped: u64,
     /// Deliveries that were given up.
     pub given_up: u64,
+    /// Webhooks with queues whose next delivery is due now.
+    pub moved: Vec<WebhookId>,
 }
 
 impl std::ops::AddAssign for Removed {
@@ -81,6 +86,7 @@ impl std::ops::AddAssign for Removed {
         self.events += other.events;
         self.stripped += other.stripped;
         self.given_up += other.given_up;
+        self.moved.extend(other.moved);
     }
 }
 

@@ -4,11 +4,14 @@ mod accept;
 mod check;
 mod discard;
 mod folder;
+mod erase;
 mod guard;
 mod claim;
 mod hold;
 mod jobs;
 mod kv;
+mod owed;
+mod purge;
 mod queue;
 mod read;
 mod replay;
@@ -31,12 +34,12 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Semaphore, oneshot};
 
-pub use self::check::check;
+pub use self::check::{check, exists};
 use super::{
     Accepted, Ask, Begun, Changed, Claimed, Config, Cursor, Disabled, EventRecord, Filter, Found,
-    Held, Job, JobId, NewEvent, NewJob, Operation, Pace, Page, Recorded, Removal, Removed, Search,
-    Size, Skipped, Stepped, Store, StoreError, Submission, Taken, Update, Waiting, WebhookState,
-    Which,
+    Held, Job, JobId, NewEvent, NewJob, NewPurge, Operation, Pace, Page, Purge, PurgeBegun,
+    PurgeId, Purged, Recorded, Removal, Removed, Search, Size, Skipped, Stepped, Store, StoreError,
+    Submission, Taken, Update, Waiting, WebhookState, Which,
 };
 use crate::delivery::{DeliveryId, WebhookId};
 use crate::event::EventId;
@@ -64,6 +67,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0008_destinations_of_events.sql"),
     include_str!("../../migrations/sqlite/0009_jobs.sql"),
     include_str!("../../migrations/sqlite/0010_webhook_states.sql"),
+    include_str!("../../migrations/sqlite/0011_purges.sql"),
 ];
 
 /// A store in one SQLite file.
@@ -127,6 +131,24 @@ impl SqliteStore {
             random_seed,
             _lock: lock,
         })
+    }
+
+    /// Writes the whole database anew, so that the file holds nothing but what is kept. Takes as much free space as
+    /// the database has, and nothing else can be written meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn rewrite(&self) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let rewriting = move || {
+            let connection = Connection::open(path)?;
+            // Databases of before this was possible can give free pages back from here on.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+            connection.execute_batch("VACUUM")?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(())
+        };
+        tokio::task::spawn_blocking(rewriting).await.map_err(StoreError::new)?
     }
 
     /// Runs a query on a reader, on a thread that may block.
@@ -322,6 +344,25 @@ impl Store for SqliteStore {
         self.writer.run(move |connection| jobs::forget(connection, before, limit))
     }
 
+    fn begin_purge(&self, purge: NewPurge) -> Operation<'_, PurgeBegun> {
+        self.writer.ask(|reply| Command::BeginPurge(purge, reply))
+    }
+
+    fn purge(&self, tenant: Arc<str>, id: PurgeId) -> Operation<'_, Option<Purge>> {
+        Box::pin(self.read(move |connection| {
+            let found = purge::get(connection, id)?.map(|stored| stored.purge);
+            Ok(found.filter(|purge| purge.tenant == tenant))
+        }))
+    }
+
+    fn open_purges(&self) -> Operation<'_, Vec<PurgeId>> {
+        Box::pin(self.read(purge::open))
+    }
+
+    fn step_purge(&self, id: PurgeId, now: Timestamp) -> Operation<'_, Purged> {
+        Box::pin(purge::advance(self, id, now))
+    }
+
     fn usage(&self, tenant: Arc<str>) -> Operation<'_, u64> {
         Box::pin(self.read(move |connection| retention::usage(connection, &tenant)))
     }
@@ -376,6 +417,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
     // The log is cut back to this once all of it is in the database.
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // What is deleted is overwritten where that costs no writing more. Pages that become free are left to purges.
+    connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.pragma_update(None, "cache_size", -64_000)?;
     prepare(connection)
 }

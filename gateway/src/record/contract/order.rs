@@ -68,6 +68,34 @@ pub(super) async fn the_next_one_of_a_queue_is_in_hand_once_its_head_is_finished
     assert_eq!(claimed(&store, at(0)).await, [last]);
 }
 
+pub(super) async fn a_head_that_was_handed_on_is_given_again(fixture: impl Fixture) {
+    let store = fixture.open();
+    let mut ids = Vec::new();
+    for number in 1..=4 {
+        ids.push(queued(&store, &format!("evt-{number}"), "k").await);
+    }
+    claim(&store, at(0)).await;
+    // The answer was lost, and lost again.
+    let with_attempt = update(ids[0], failed(1, FailureKind::Status), Next::Dead);
+    for _ in 0..3 {
+        let recorded = store.record(with_attempt.clone()).await.unwrap();
+        assert_eq!(recorded.follower.unwrap().1.id, ids[1]);
+    }
+    for _ in 0..2 {
+        assert_eq!(record(&store, ids[1], Next::Delivered).await, Some(ids[2]));
+    }
+    // Whoever it was told to has gone on.
+    assert_eq!(record(&store, ids[2], retry(5)).await, None);
+    assert_eq!(record(&store, ids[1], Next::Delivered).await, None);
+    assert_eq!(claimed(&store, at(5)).await, [ids[2]]);
+    assert_eq!(record(&store, ids[2], Next::Blocks).await, None);
+    assert_eq!(record(&store, ids[2], Next::Blocks).await, None);
+    store.unblock(webhook("wh_a")).await.unwrap();
+    assert_eq!(claimed(&store, at(5)).await, [ids[3]]);
+    // It was claimed, not handed on.
+    assert_eq!(record(&store, ids[2], Next::Dead).await, None);
+}
+
 pub(super) async fn a_head_that_is_retried_or_held_keeps_its_place(fixture: impl Fixture) {
     let store = fixture.open();
     let first = queued(&store, "evt-1", "").await;

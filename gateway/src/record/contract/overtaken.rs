@@ -224,7 +224,7 @@ async fn an_outcome_of_what_is_gone_is_no_error(fixture: impl Fixture) {
     assert_eq!(store.remove(found.removals).await.unwrap().events, 1);
     let attempt = failed(5, FailureKind::Status);
     let recorded = store.record(update(id, attempt, Next::Delivered)).await.unwrap();
-    assert!(recorded.cancelled && recorded.follower.is_none());
+    assert!(recorded.purged && recorded.follower.is_none());
 }
 
 async fn jobs_are_forgotten_after_their_time(fixture: impl Fixture) {

@@ -144,6 +144,48 @@ pub(super) async fn what_is_owed_for_too_long_is_given_up(fixture: impl Fixture)
     assert_eq!(read(&store, "evt_in_hand").await.unwrap().deliveries[0].state, State::Pending);
 }
 
+pub(super) async fn what_keeps_an_order_is_given_up_in_order(fixture: impl Fixture) {
+    let store = fixture.open();
+    let queued = async |id: &str, second: i64| {
+        let mut new = event(id, "1");
+        Arc::get_mut(&mut new.event).unwrap().accepted_at = at(second);
+        new.deliveries = vec![delivery("wh_a", Start::Queued("k".into()))];
+        let delivery = new.deliveries[0].id;
+        store.accept(submission(vec![new])).await.unwrap();
+        delivery
+    };
+    let give_up = async |until: i64| {
+        let undelivered = Some(at(until));
+        let never = at(-9);
+        let cutoffs = Cutoffs { events: never, payloads: never, attempts: never, undelivered };
+        remove(&store, search(cutoffs)).await
+    };
+    let first = queued("evt_1", 1).await;
+    for (id, second) in [("evt_2", 2), ("evt_3", 3), ("evt_4", 4)] {
+        queued(id, second).await;
+    }
+    // The head is in hand: what waits behind it goes, it does not.
+    assert_eq!(claim(&store, at(1)).await.len(), 1);
+    assert_eq!(give_up(2).await.given_up, 1);
+    store.release(vec![first]).await.unwrap();
+    let removed = give_up(1).await;
+    assert_eq!((removed.given_up, removed.moved), (1, vec![webhook("wh_a")]));
+    // The next one that is left is due.
+    let [third] = &claim(&store, at(10)).await[..] else { panic!("one") };
+    let recorded = store.record(update(third.id, None, Next::Blocks)).await.unwrap();
+    assert!(recorded.follower.is_none());
+    // A dead one blocks for as long as that.
+    assert_eq!(give_up(2).await, Removed::default());
+    let removed = give_up(3).await;
+    assert_eq!((removed.given_up, removed.moved), (0, vec![webhook("wh_a")]));
+    let [fourth] = &claim(&store, at(10)).await[..] else { panic!("one") };
+    store.record(update(fourth.id, None, Next::Blocks)).await.unwrap();
+    // With nothing behind it, the queue is forgotten, and it is not kept for it any more.
+    assert_eq!(give_up(10).await, Removed::default());
+    assert!(store.blocked().await.unwrap().is_empty());
+    assert_eq!(remove(&store, expired()).await.events, 4);
+}
+
 pub(super) async fn a_clock_that_is_set_loses_and_repeats_nothing(fixture: impl Fixture) {
     let store = fixture.open();
     let new: Vec<_> = (0..5).map(|n| event(&format!("evt_{n}"), "1")).collect();

@@ -31,6 +31,12 @@ pub(super) fn explained(path: &Path, error: &StoreError) -> StoreError {
     }
 }
 
+/// Whether there is a database in a folder.
+#[must_use]
+pub fn exists(config: &Config) -> bool {
+    config.data_dir.join(DATABASE).exists()
+}
+
 /// Checks the whole database in a folder, whether a gateway uses it or not: gives its pages and what is wrong; none
 /// when there is no database yet. Reads all of it.
 ///

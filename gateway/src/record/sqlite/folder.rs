@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::super::StoreError;
+use super::super::{Fault, StoreError};
 
 /// 32 bytes that nobody can guess.
 pub(super) fn fresh_seed() -> Result<[u8; 32], StoreError> {
@@ -31,10 +31,11 @@ pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
         StoreError::new(format!("cannot write in the data folder: {}: {error}", path.display()))
     })?;
     file.try_lock().map_err(|_| {
-        StoreError::new(format!(
-            "another gateway uses the data folder {}; stop it, or set another `data_dir`",
-            folder.display()
-        ))
+        let folder = folder.display();
+        let message = format!(
+            "another gateway uses the data folder {folder}; stop it, or set another `data_dir`"
+        );
+        StoreError::of(Fault::InUse, message)
     })?;
     Ok(file)
 }

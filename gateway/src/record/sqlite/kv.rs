@@ -17,6 +17,8 @@ const SWEPT_FOR_ROOM: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Journals {
     deliveries: HashSet<DeliveryId>,
+    /// Deliveries that were purged while they were in hand: what their runs still do is not kept.
+    purged: HashSet<DeliveryId>,
 }
 
 impl Journals {
@@ -25,7 +27,32 @@ impl Journals {
             .prepare("SELECT DISTINCT delivery FROM kv_journal")?
             .query_map([], |row| Ok(DeliveryId::from_bytes(row.get(0)?)))?
             .collect::<rusqlite::Result<_>>()?;
-        Ok(Self { deliveries })
+        Ok(Self { deliveries, purged: HashSet::new() })
+    }
+
+    /// Loads them again, but for what no table tells.
+    pub(super) fn reload(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.deliveries = Self::load(connection)?.deliveries;
+        Ok(())
+    }
+
+    /// These were in hand and are gone.
+    pub(super) fn purge(&mut self, deliveries: &[DeliveryId]) {
+        self.purged.extend(deliveries);
+    }
+
+    /// These are in hand no more.
+    pub(super) fn ended(&mut self, deliveries: &[DeliveryId]) {
+        self.purged.retain(|delivery| !deliveries.contains(delivery));
+    }
+
+    /// Whether a delivery is gone that was in hand.
+    fn is_purged(&self, connection: &Connection, delivery: DeliveryId) -> rusqlite::Result<bool> {
+        // What it was noted in may have been rolled back.
+        Ok(self.purged.contains(&delivery)
+            && !connection
+                .prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1")?
+                .exists([delivery.as_bytes()])?)
     }
 
     /// Forgets what a run's operations answered once the run has an outcome, which is never made again.
@@ -72,6 +99,9 @@ pub(super) fn change(
     journals: &mut Journals,
     request: &Request,
 ) -> rusqlite::Result<Outcome> {
+    if journals.is_purged(connection, request.run.delivery)? {
+        return pretend(connection, request);
+    }
     journals.deliveries.insert(request.run.delivery);
     for read in &request.observed {
         let outcome = Ok(Answer::Value(read.value.clone()));
@@ -84,6 +114,19 @@ pub(super) fn change(
     let which = (request.key.as_str(), request.occurrence);
     remember(connection, request, &request.operation, which, &outcome)?;
     Ok(outcome)
+}
+
+/// Answers as if an operation were done. It is no fault of the plugin that its event is purged.
+fn pretend(connection: &Connection, request: &Request) -> rusqlite::Result<Outcome> {
+    let stored = match scope(connection, &request.scope)? {
+        Some(room) => stored(connection, room.scope, request)?,
+        None => None,
+    };
+    let live = stored.as_ref().and_then(Stored::live);
+    Ok(match request.operation.decide(live, request.now) {
+        Decision::Leave(outcome) => outcome,
+        Decision::Remove(answer) | Decision::Put(_, answer) => Ok(answer),
+    })
 }
 
 /// Removes keys that have expired, up to a limit, and says how many there were.
@@ -116,17 +159,50 @@ fn sweep_scope(
     now: i64,
     limit: usize,
 ) -> rusqlite::Result<usize> {
+    let expired = "SELECT key FROM kv WHERE scope = ?1 AND expires_at <= ?2 LIMIT ?3";
+    remove_keys(connection, scope, expired, now, limit)
+}
+
+/// Removes the keys of a scope that a query with its row, a time and a limit gives.
+fn remove_keys(
+    connection: &Connection,
+    scope: i64,
+    which: &str,
+    now: i64,
+    limit: usize,
+) -> rusqlite::Result<usize> {
     let sizes: Vec<i64> = connection
-        .prepare_cached(
-            "DELETE FROM kv WHERE scope = ?1 AND key IN
-                 (SELECT key FROM kv WHERE scope = ?1 AND expires_at <= ?2 LIMIT ?3)
-             RETURNING octet_length(key) + octet_length(value)",
-        )?
+        .prepare_cached(&format!(
+            "DELETE FROM kv WHERE scope = ?1 AND key IN ({which})
+             RETURNING octet_length(key) + octet_length(value)"
+        ))?
         .query_map(params![scope, now, to_i64(limit)], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let more = Held { keys: -to_i64(sizes.len()), bytes: -sizes.iter().sum::<i64>() };
     count_in(connection, scope, more)?;
     Ok(sizes.len())
+}
+
+/// Removes keys of a tenant's plugins, up to a limit, and says how many there were. With the last key go the counts.
+pub(super) fn remove_some(
+    connection: &Connection,
+    tenant: &str,
+    limit: usize,
+) -> rusqlite::Result<usize> {
+    let scopes: Vec<i64> = connection
+        .prepare_cached("SELECT seq FROM kv_scopes WHERE tenant = ?1")?
+        .query_map([tenant], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut removed = 0;
+    for scope in scopes {
+        let any = "SELECT key FROM kv WHERE scope = ?1 AND ?2 >= 0 LIMIT ?3";
+        removed += remove_keys(connection, scope, any, 0, limit - removed)?;
+        if removed >= limit {
+            return Ok(removed);
+        }
+        connection.prepare_cached("DELETE FROM kv_scopes WHERE seq = ?1")?.execute([scope])?;
+    }
+    Ok(removed)
 }
 
 /// What random numbers grow from, made when it is first asked for.

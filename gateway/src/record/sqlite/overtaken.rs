@@ -17,10 +17,9 @@ pub(super) fn record(
     found: &Found,
 ) -> rusqlite::Result<Recorded> {
     let id = update.delivery;
-    let cancelled = true;
     // A split that is not made is no outcome yet.
     if matches!(update.next, Next::Split { .. }) {
-        return Ok(Recorded { cancelled, ..Recorded::default() });
+        return Ok(Recorded { cancelled: true, ..Recorded::default() });
     }
     if matches!(update.next, Next::Delivered) {
         connection
@@ -39,7 +38,7 @@ pub(super) fn record(
         Some(key) => queue::hand_over(connection, &found.webhook, key, id)?,
         None => None,
     };
-    Ok(Recorded { follower, cancelled, told: 0 })
+    Ok(Recorded { follower, cancelled: true, ..Recorded::default() })
 }
 
 /// Gives back a delivery that was cancelled in hand: what waits behind it follows, and is due.

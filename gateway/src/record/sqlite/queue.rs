@@ -98,16 +98,19 @@ pub(super) fn follow(
             .execute(params![webhook.0, key])?;
         return Ok(None);
     };
+    let in_hand = matches!(start, Start::InHand);
     connection
-        .prepare_cached("UPDATE queues SET head = ?3, blocked = 0 WHERE webhook = ?1 AND key = ?2")?
-        .execute(params![webhook.0, key, follower])?;
+        .prepare_cached(
+            "UPDATE queues SET head = ?3, blocked = 0, handed_by = ?4 WHERE webhook = ?1 AND key = ?2",
+        )?
+        .execute(params![webhook.0, key, follower, in_hand.then_some(finished.as_bytes())])?;
     connection
         .prepare_cached(
             "UPDATE deliveries SET claimed = ?2,
                  due_at = (SELECT accepted_at FROM events WHERE seq = event)
              WHERE id = ?1",
         )?
-        .execute(params![follower, matches!(start, Start::InHand)])?;
+        .execute(params![follower, in_hand])?;
     Ok(Some(follower))
 }
 
@@ -118,11 +121,32 @@ pub(super) fn hand_over(
     key: &str,
     finished: DeliveryId,
 ) -> rusqlite::Result<Option<(Arc<Event>, Delivery)>> {
-    let Some(follower) = follow(connection, webhook, key, finished, &Start::InHand)? else {
-        return Ok(None);
+    let follower = match follow(connection, webhook, key, finished, &Start::InHand)? {
+        Some(follower) => follower,
+        None => match handed_by(connection, webhook, key, finished)? {
+            Some(head) => head,
+            None => return Ok(None),
+        },
     };
     let (event, delivery) = rows::delivery(connection, &follower)?;
     Ok(Some((Arc::new(rows::event(connection, event)?), delivery)))
+}
+
+/// The head that was given in hand when this one was finished, if it still is: nobody who asks again was told.
+fn handed_by(
+    connection: &Connection,
+    webhook: &WebhookId,
+    key: &str,
+    finished: DeliveryId,
+) -> rusqlite::Result<Option<[u8; 16]>> {
+    connection
+        .prepare_cached(
+            "SELECT head FROM queues JOIN deliveries ON id = head
+             WHERE queues.webhook = ?1 AND key = ?2 AND handed_by = ?3
+                 AND claimed = 1 AND due_at IS NOT NULL",
+        )?
+        .query_row(params![webhook.0, key, finished.as_bytes()], |row| row.get(0))
+        .optional()
 }
 
 /// Lets what waits behind the dead heads of a webhook follow.

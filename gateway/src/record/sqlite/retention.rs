@@ -8,14 +8,14 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use super::super::retention::What;
 use super::super::{Cursor, Cutoffs, Found, Removal, Removed, Search, Size};
-use super::{hold, rows};
-use crate::delivery::WebhookId;
+use super::{owed, purge, rows};
+use crate::failpoint::{self, Point};
 
 /// Nothing more comes of these. Whatever else there is counts as owed.
-const FINISHED: &str = "('delivered', 'dropped', 'dead', 'cancelled')";
+pub(super) const FINISHED: &str = "('delivered', 'dropped', 'dead', 'cancelled')";
 
 /// What is owed, and the dead heads of queues: what follows one waits for it.
-fn owed() -> String {
+pub(super) fn owed() -> String {
     format!(
         "(state NOT IN {FINISHED} OR queue IS NOT NULL AND EXISTS (
               SELECT 1 FROM queues
@@ -28,9 +28,6 @@ pub(super) const NO_DATA: i64 = 1;
 
 /// The attempts of an event are gone.
 pub(super) const NO_ATTEMPTS: i64 = 2;
-
-/// The reason on record for deliveries that were given up.
-const GIVEN_UP: &str = "it was not delivered for as long as `retention.undelivered` allows";
 
 pub(super) fn tenants(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>> {
     let mut tenants: Vec<Arc<str>> = Vec::new();
@@ -224,7 +221,7 @@ pub(super) fn remove(
     for removal in removals {
         let row = removal.row;
         if removal.what == What::Debt {
-            removed.given_up += give_up(connection, row)?;
+            removed += owed::give_up(connection, row)?;
             continue;
         }
         if is_owed(connection, row)? {
@@ -242,6 +239,10 @@ pub(super) fn remove(
             What::Debt => {}
         }
     }
+    if removed.events > 0 {
+        purge::lower(connection)?;
+    }
+    failpoint::hit(Point::RemovalWritten);
     Ok((removed, orphans(connection, chains)?))
 }
 
@@ -250,36 +251,11 @@ fn is_owed(connection: &Connection, event: i64) -> rusqlite::Result<bool> {
     connection.prepare_cached(&query)?.query_row([event], |row| row.get(0))
 }
 
-/// Makes dead what is owed of an event, but for what is in hand, and what keeps an order: others wait for that.
-fn give_up(connection: &Connection, event: i64) -> rusqlite::Result<u64> {
-    let query = format!(
-        "SELECT id, webhook, state = 'held' FROM deliveries
-         WHERE event = ?1 AND claimed = 0 AND queue IS NULL AND state NOT IN {FINISHED}"
-    );
-    let owed: Vec<([u8; 16], WebhookId, bool)> = connection
-        .prepare_cached(&query)?
-        .query_map([event], |row| Ok((row.get(0)?, WebhookId(row.get(1)?), row.get(2)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    for (id, webhook, held) in &owed {
-        connection
-            .prepare_cached(
-                "UPDATE deliveries SET state = 'dead', due_at = NULL, reason = ?2 WHERE id = ?1",
-            )?
-            .execute(params![id, GIVEN_UP])?;
-        if *held {
-            hold::one_less(connection, webhook)?;
-        }
-        for table in ["requests", "kv_journal"] {
-            connection
-                .prepare_cached(&format!("DELETE FROM {table} WHERE delivery = ?1"))?
-                .execute([id])?;
-        }
-    }
-    Ok(owed.len() as u64)
-}
-
 /// Removes the deliveries of an event with all that hangs on them; gives the chains that they named.
-fn remove_deliveries(connection: &Connection, event: i64) -> rusqlite::Result<BTreeSet<i64>> {
+pub(super) fn remove_deliveries(
+    connection: &Connection,
+    event: i64,
+) -> rusqlite::Result<BTreeSet<i64>> {
     for table in ["attempts", "requests", "kv_journal", "replays"] {
         connection
             .prepare_cached(&format!(
@@ -293,7 +269,11 @@ fn remove_deliveries(connection: &Connection, event: i64) -> rusqlite::Result<BT
     chains.filter_map(Result::transpose).collect()
 }
 
-fn remove_event(connection: &Connection, usage: &mut Usage, event: i64) -> rusqlite::Result<bool> {
+pub(super) fn remove_event(
+    connection: &Connection,
+    usage: &mut Usage,
+    event: i64,
+) -> rusqlite::Result<bool> {
     let gone = connection
         .prepare_cached("DELETE FROM events WHERE seq = ?1 RETURNING tenant, octet_length(data)")?
         .query_row([event], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
@@ -342,7 +322,10 @@ fn strip(
 }
 
 /// Removes the chains that no delivery names any more; gives them.
-fn orphans(connection: &Connection, chains: BTreeSet<i64>) -> rusqlite::Result<Vec<i64>> {
+pub(super) fn orphans(
+    connection: &Connection,
+    chains: BTreeSet<i64>,
+) -> rusqlite::Result<Vec<i64>> {
     let mut orphans = Vec::new();
     for chain in chains {
         let gone = connection

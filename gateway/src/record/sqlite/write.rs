@@ -1,12 +1,14 @@
 //! What the writer does to deliveries inside a transaction: record, release, recover.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::{NewDelivery, Next, Recorded, Start, Update};
 use super::{hold, overtaken, queue, rows, webhooks};
-use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
+use crate::delivery::{Attempt, Delivery, DeliveryId, Request, State, WebhookId};
+use crate::event::Event;
 use crate::failpoint::{self, Point};
 
 /// Makes due again what an earlier process had in hand, or holds it again.
@@ -74,13 +76,13 @@ pub(super) fn record(
     update: &Update,
 ) -> rusqlite::Result<Recorded> {
     let Some(found) = Found::of(connection, update)? else {
-        // Only what is finished is removed, and what is in hand is finished only by being cancelled.
-        return Ok(Recorded { cancelled: true, ..Recorded::default() });
+        // What is in hand goes only with its event.
+        return Ok(Recorded { purged: true, ..Recorded::default() });
     };
     let cancelled = found.state == State::Cancelled;
     if is_recorded(connection, update, &found)? {
-        // Whatever followed is in hand already.
-        return Ok(Recorded { cancelled, ..Recorded::default() });
+        let follower = follower_again(connection, update, &found)?;
+        return Ok(Recorded { follower, cancelled, ..Recorded::default() });
     }
     let chain = chains.seq(connection, &update.chain)?;
     if cancelled {
@@ -143,7 +145,21 @@ pub(super) fn record(
     if let Some(attempt) = &update.attempt {
         insert_attempt(connection, id, attempt)?;
     }
-    Ok(Recorded { follower, cancelled, told: 0 })
+    Ok(Recorded { follower, cancelled, ..Recorded::default() })
+}
+
+/// What followed a delivery whose end is on record already: it is in hand, and nobody was told.
+fn follower_again(
+    connection: &Connection,
+    update: &Update,
+    found: &Found,
+) -> rusqlite::Result<Option<(Arc<Event>, Delivery)>> {
+    match (&update.next, &found.queue) {
+        (Next::Delivered | Next::Dropped(_) | Next::Dead, Some(key)) => {
+            queue::hand_over(connection, &found.webhook, key, update.delivery)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// What the store knows of a delivery that is recorded.

@@ -17,11 +17,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::task::Task;
 use super::super::{
-    Accepted, Ask, Claimed, Fault, NewEvent, Next, Operation, Recorded, Removal, Removed, Skipped,
-    StoreError, Submission, Taken, Update, Which,
+    Accepted, Ask, Claimed, Fault, NewEvent, NewPurge, Next, Operation, PurgeBegun, Purged,
+    Recorded, Removal, Removed, Skipped, StoreError, Submission, Taken, Update, Which,
 };
 use super::guard::{Gauge, Guard, Ticket};
 use super::kv::{self, Journals};
+use super::purge;
 use super::retention::{self, Usage};
 use super::wal::Log;
 use super::write::{self, Chains};
@@ -56,6 +57,8 @@ pub(super) enum Command {
     Unblock(WebhookId, Reply<usize>),
     Skip(Arc<str>, EventId, Reply<Option<Vec<Skipped>>>),
     Task(Box<dyn Task>),
+    BeginPurge(NewPurge, Reply<PurgeBegun>),
+    StepPurge(purge::Step, Reply<Purged>),
 }
 
 /// The handle to the writer thread, which ends when the handle is dropped.
@@ -224,6 +227,8 @@ enum Outcome {
     Removed(Removed),
     Shrunk(u64),
     Task(Box<dyn Any + Send>),
+    PurgeBegun(PurgeBegun),
+    Purged(Purged),
     Done,
 }
 
@@ -245,13 +250,10 @@ fn commit(
     })();
     applied.map_err(|error: rusqlite::Error| {
         // What was added in this transaction is gone with it, and what was removed is back.
-        match Known::load(connection) {
-            Ok(again) => *known = again,
-            Err(error) => {
-                known.chains = Chains::default();
-                known.usage = Usage::default();
-                tracing::warn!(%error, "journals of deliveries cannot be read; some may be kept too long");
-            }
+        known.chains = Chains::default();
+        known.usage = Usage::default();
+        if let Err(error) = known.journals.reload(connection) {
+            tracing::warn!(%error, "journals of deliveries cannot be read; some may be kept too long");
         }
         StoreError::from(error)
     })
@@ -268,16 +270,19 @@ impl Command {
             Self::Record(update, told, _) => {
                 let mut recorded = write::record(connection, &mut known.chains, update)?;
                 // What nobody is owed any more has no news, unless the receiver took it.
-                if !recorded.cancelled || matches!(update.next, Next::Delivered) {
+                let is_owed = !recorded.cancelled || matches!(update.next, Next::Delivered);
+                if is_owed && !recorded.purged {
                     for new in told {
                         recorded.told += accept::tell(connection, &mut known.usage, new)?;
                     }
                 }
                 failpoint::hit(Point::OutcomeWritten);
                 known.journals.settle(connection, update)?;
+                known.journals.ended(&[update.delivery]);
                 Ok(Outcome::Recorded(recorded))
             }
             Self::Release(deliveries, _) => {
+                known.journals.ended(deliveries);
                 write::release(connection, deliveries).map(|()| Outcome::Done)
             }
             Self::Claim { now, asks, max_bytes, .. } => {
@@ -307,6 +312,13 @@ impl Command {
                 queue::skip(connection, tenant, event).map(Outcome::Skipped)
             }
             Self::Task(task) => task.apply(connection, &mut known.usage).map(Outcome::Task),
+            Self::BeginPurge(new, _) => purge::begin(connection, new).map(Outcome::PurgeBegun),
+            Self::StepPurge(step, _) => {
+                let (purged, orphans) = purge::step(connection, &mut known.usage, step)?;
+                known.chains.forget(&orphans);
+                known.journals.purge(&purged.in_hand);
+                Ok(Outcome::Purged(purged))
+            }
         }
     }
 
@@ -322,6 +334,12 @@ impl Command {
             }
             (Self::Kv(_, reply), Outcome::Kv(outcome)) => drop(reply.send(Ok(outcome))),
             (Self::Remove(_, reply), Outcome::Removed(removed)) => drop(reply.send(Ok(removed))),
+            (Self::BeginPurge(_, reply), Outcome::PurgeBegun(begun)) => {
+                drop(reply.send(Ok(begun)));
+            }
+            (Self::StepPurge(_, reply), Outcome::Purged(purged)) => {
+                drop(reply.send(Ok(purged)));
+            }
             (Self::Shrink(_, reply), Outcome::Shrunk(bytes)) => drop(reply.send(Ok(bytes))),
             (
                 Self::SweepKeys { reply, .. }
@@ -357,6 +375,8 @@ impl Command {
             | Self::ForgetKeys { reply, .. }
             | Self::Unblock(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Remove(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::BeginPurge(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::StepPurge(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Shrink(_, reply) => drop(reply.send(Err(error.clone()))),
             Self::Record(.., reply) => drop(reply.send(Err(error.clone()))),
             Self::Skip(.., reply) => drop(reply.send(Err(error.clone()))),
