@@ -23,6 +23,7 @@ mod purge;
 mod ready;
 mod render;
 mod retention;
+mod under_way;
 mod waiting;
 
 use std::sync::Arc;
@@ -48,7 +49,7 @@ use claim::Alarm;
 use flow::Flows;
 use health::Health;
 use purge::Purges;
-use ready::{Job, Ready, Slot};
+use ready::{Job, Ready};
 
 pub use self::backlog::{BacklogFull, Refusal};
 pub use self::breaker::Config as BreakerConfig;
@@ -362,43 +363,11 @@ impl Pipeline {
         let slot = self.0.ready.admit(&event.tenant, webhook, bytes, concurrency);
         Job { event, delivery, slot, turn }
     }
-
-    /// Queues jobs and starts as many as may run.
-    fn begin(&self, jobs: impl Iterator<Item = Job>) {
-        jobs.for_each(|job| self.0.ready.push(job));
-        self.pump();
-    }
-
-    /// Starts waiting jobs as long as more may run.
-    fn pump(&self) {
-        while let Some(job) = self.0.ready.next() {
-            let Job { event, delivery, slot, turn } = job;
-            let under_way = UnderWay { slot: Some(slot), pipeline: self.clone() };
-            let pipeline = self.clone();
-            tokio::spawn(async move {
-                dispatch::run(&pipeline, event, delivery, turn).await;
-                drop(under_way);
-            });
-        }
-    }
 }
 
 impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pipeline").finish_non_exhaustive()
-    }
-}
-
-/// A job under way. Dropping it gives its slot back and starts what waited for it, panics included.
-struct UnderWay {
-    slot: Option<Slot>,
-    pipeline: Pipeline,
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        drop(self.slot.take());
-        self.pipeline.pump();
     }
 }
 

@@ -11,6 +11,7 @@ mod purge;
 mod retention;
 mod hand;
 mod held;
+mod history;
 mod jobs;
 mod sqlite;
 
@@ -24,7 +25,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::delivery::{Attempt, DeliveryId, Request, State, WebhookId};
+use crate::delivery::{Attempt, DeliveryId, Request, WebhookId};
 use crate::digest::Digest;
 use crate::event::{Event, EventId};
 use crate::kv;
@@ -32,6 +33,7 @@ use crate::kv;
 pub use self::error::{Fault, StoreError};
 pub use self::hand::{Ask, Claimed, Kind, Recorded, Skipped, Waiting};
 pub use self::held::{Held, Hold, Taken, Which};
+pub use self::history::{DeliveryRecord, EventRecord};
 pub use self::jobs::{
     Action, Begun, Changed, Disabled, Filter, Job, JobId, JobState, Listed, MAX_OPEN_JOBS, NewJob,
     Pace, Page, Selection, Stepped, WebhookState,
@@ -381,38 +383,4 @@ pub enum Next {
         /// The other parts, in order.
         others: Vec<(NewDelivery, Arc<Request>)>,
     },
-}
-
-/// An event with all that became of it.
-#[derive(Debug, Clone)]
-pub struct EventRecord {
-    /// The event; its data is empty once it is removed.
-    pub event: Event,
-    /// Its deliveries, in order of webhook and part.
-    pub deliveries: Vec<DeliveryRecord>,
-}
-
-/// A delivery with its attempts.
-#[derive(Debug, Clone)]
-pub struct DeliveryRecord {
-    /// Its id.
-    pub id: DeliveryId,
-    /// The webhook that it goes to.
-    pub webhook: WebhookId,
-    /// Which part of the event it is, counted from 1.
-    pub part: u32,
-    /// Where it stands.
-    pub state: State,
-    /// Why it was dropped or cancelled, is held or paused, or waits for others.
-    pub reason: Option<String>,
-    /// When the next attempt is due, unless it is finished, held, paused, or waits for others.
-    pub due_at: Option<Timestamp>,
-    /// The delivery that it repeats.
-    pub replay_of: Option<DeliveryId>,
-    /// Whether the gateway has it in hand, so that it waits for nothing in the store.
-    pub in_hand: bool,
-    /// The plugin versions that made it, as in [`Update::chain`].
-    pub chain: String,
-    /// Its attempts, in order.
-    pub attempts: Vec<Attempt>,
 }

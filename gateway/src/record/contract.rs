@@ -11,7 +11,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::delivery::{Delivery, Failure, FailureKind, Timings};
+use crate::delivery::{Delivery, Failure, FailureKind, State, Timings};
 use crate::digest::Digest;
 use crate::event::EventType;
 use crate::kv::{Answer, Entry, Observed, Operation as Op, Outcome, Quota, Refusal, Run, Scope};

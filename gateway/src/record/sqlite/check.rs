@@ -7,8 +7,9 @@ use std::thread;
 use rusqlite::{Connection, ErrorCode, InterruptHandle};
 
 use super::super::{Config, Fault, StoreError};
+use super::DATABASE;
+use super::connect::reader;
 use super::guard::{Guard, SALVAGE};
-use super::{DATABASE, reader};
 
 /// Problems that are reported at most.
 const MAX_PROBLEMS: usize = 20;

@@ -383,7 +383,7 @@ fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::MIGRATIONS;
+    use super::super::connect::MIGRATIONS;
     use super::*;
 
     #[test]
