@@ -16,7 +16,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use jiff::Timestamp;
@@ -99,6 +99,23 @@ async fn event(
 fn json(answer: &impl Serialize) -> Result<Response<Body>, Problem> {
     let body = serde_json::to_vec(answer).map_err(|error| unavailable(StoreError::new(error)))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// The answer to a request that begins something, which is to be looked at in this place. It is said when an earlier
+/// request began it.
+fn accepted(
+    answer: &impl Serialize,
+    place: &str,
+    repeated: bool,
+) -> Result<Response<Body>, Problem> {
+    let mut response = json(answer)?;
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let headers = response.headers_mut();
+    headers.extend(HeaderValue::from_str(place).ok().map(|place| (header::LOCATION, place)));
+    if repeated {
+        headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+    }
+    Ok(response)
 }
 
 #[derive(Serialize)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+pub(crate) use self::id::uuid_id;
 pub use self::id::{DeliveryId, WebhookId};
 pub use self::state::State;
 

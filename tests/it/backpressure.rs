@@ -6,15 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hookmill_tests::{Gateway, Receiver, Reply, Running, binary, eventually};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use hookmill_tests::{Gateway, Receiver, Reply, binary, eventually};
 use serde_json::json;
-
-/// Lets files of a gateway grow to this size, or without a limit.
-fn limit_files(gateway: &Running, bytes: Option<u64>) {
-    let pid = Pid::from_raw(i32::try_from(gateway.id()).unwrap()).unwrap();
-    prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_loses_nothing_and_is_got_over_without_a_restart() {
@@ -26,7 +19,7 @@ async fn a_full_disk_loses_nothing_and_is_got_over_without_a_restart() {
     let id = |answer: &hookmill_tests::Answer| {
         answer.body["events"][0]["id"].as_str().unwrap().to_owned()
     };
-    limit_files(&gateway, Some(1 << 20));
+    gateway.limit_files(Some(1 << 20));
     let refused = loop {
         let answer = send().await;
         if answer.status != 202 {
@@ -45,7 +38,7 @@ async fn a_full_disk_loses_nothing_and_is_got_over_without_a_restart() {
             acknowledged.insert(id(&answer));
         }
     }
-    limit_files(&gateway, None);
+    gateway.limit_files(None);
     for _ in 0..20 {
         let answer = send().await;
         assert_eq!(answer.status, 202, "{}", answer.body);

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hookmill_tests::{Answer, Gateway, Receiver, Running, eventually};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
 /// The size of the file system, and what is left in it when the test begins.
@@ -48,14 +47,14 @@ impl Disk {
                 let mut file = File::create(folder.join("ballast")).unwrap();
                 file.write_all(&vec![0; usize::try_from(fill).unwrap()]).unwrap();
             }
-            Self::Limited => limit_files(gateway, Some(LEFT)),
+            Self::Limited => gateway.limit_files(Some(LEFT)),
         }
     }
 
     fn make_room(&self, gateway: &Running) {
         match self {
             Self::Mounted(folder) => fs::remove_file(folder.join("ballast")).unwrap(),
-            Self::Limited => limit_files(gateway, None),
+            Self::Limited => gateway.limit_files(None),
         }
     }
 }
@@ -67,11 +66,6 @@ impl Drop for Disk {
             drop(Command::new("umount").arg("-l").arg(folder).status());
         }
     }
-}
-
-fn limit_files(gateway: &Running, bytes: Option<u64>) {
-    let pid = Pid::from_raw(i32::try_from(gateway.id()).unwrap()).unwrap();
-    prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

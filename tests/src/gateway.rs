@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use hookmill::failpoint::Point;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -363,6 +364,15 @@ impl Running {
     /// Posts nothing to a path as the tenant `globex`.
     pub async fn command_as_other(&self, path: &str) -> Answer {
         self.command_as(OTHER_KEY, path).await
+    }
+
+    /// Lets files of the process grow to this size, or without a limit.
+    ///
+    /// # Panics
+    /// When the system does not let it.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let pid = Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
+        prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
     }
 
     /// Posts JSON to a path as the tenant `acme`, with an idempotency key unless that is empty.

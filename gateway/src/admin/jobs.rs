@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
-use axum::response::IntoResponse as _;
+use axum::http::{HeaderMap, Request, Response, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::request::{self, bad_parameters, parameters, wrong};
-use super::{Admin, WebhookView, json, selection, unavailable};
+use super::{Admin, WebhookView, accepted, json, selection, unavailable};
 use crate::access::authenticate;
 use crate::delivery::{DeliveryId, State as DeliveryState};
 use crate::event::to_microsecond;
@@ -122,14 +121,8 @@ async fn begin(
             )));
         }
     };
-    let mut response = json(&JobView::new(&job, &admin.current.load()))?;
-    *response.status_mut() = StatusCode::ACCEPTED;
-    let place = HeaderValue::from_str(&format!("/v1/jobs/{}", job.id));
-    response.headers_mut().extend(place.ok().map(|place| (header::LOCATION, place)));
-    if repeated {
-        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
-    }
-    Ok(response.into_response())
+    let view = JobView::new(&job, &admin.current.load());
+    accepted(&view, &format!("/v1/jobs/{}", job.id), repeated)
 }
 
 pub(super) async fn list(

@@ -1,29 +1,20 @@
 //! `POST /v1/purges`, which begins to remove a tenant's things whatever their age and state, and `GET /v1/purges/{id}`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use axum::http::{HeaderMap, Request, Response};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Admin, json, unavailable};
+use super::{Admin, accepted, json, request, unavailable};
 use crate::access::authenticate;
 use crate::event::to_microsecond;
 use crate::problem::{FieldError, Problem};
 use crate::record::{MAX_OPEN_PURGES, NewPurge, Purge, PurgeBegun, PurgeId, Target};
 use crate::snapshot::Tenant;
-
-/// The largest body, in bytes.
-const MAX_BODY: usize = 64 << 10;
-
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A purge as the API shows it. The value that it looks for is not repeated.
 #[derive(Serialize)]
@@ -53,7 +44,7 @@ pub(super) async fn begin(
 ) -> Result<Response<Body>, Problem> {
     let (parts, body) = request.into_parts();
     let tenant = authenticate(&admin.current, &parts.headers)?;
-    let (target, value) = read(&receive(body).await?, &tenant)?;
+    let (target, value) = read(&request::body(body).await?, &tenant)?;
     let purge = NewPurge {
         id: PurgeId::generate(),
         tenant: Arc::clone(tenant.name()),
@@ -70,14 +61,7 @@ pub(super) async fn begin(
             )));
         }
     };
-    let mut response = json(&PurgeView::new(&purge))?;
-    *response.status_mut() = StatusCode::ACCEPTED;
-    let place = HeaderValue::from_str(&format!("/v1/purges/{}", purge.id));
-    response.headers_mut().extend(place.ok().map(|place| (header::LOCATION, place)));
-    if repeated {
-        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
-    }
-    Ok(response)
+    accepted(&PurgeView::new(&purge), &format!("/v1/purges/{}", purge.id), repeated)
 }
 
 pub(super) async fn one(
@@ -107,17 +91,6 @@ impl<'a> PurgeView<'a> {
         let Purge { matched, done, created_at, started_at, ended_at, .. } = *purge;
         let id = purge.id.to_string();
         Self { id, target, state, matched, done, created_at, started_at, ended_at }
-    }
-}
-
-async fn receive(body: Body) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::body_too_large(format!("the body is larger than {MAX_BODY} bytes")))
-        }
-        Ok(Err(error)) => Err(Problem::invalid_request(format!("the body broke off: {error}"))),
-        Err(_) => Err(Problem::request_timeout(format!("the body took over {BODY_TIMEOUT:?}"))),
     }
 }
 

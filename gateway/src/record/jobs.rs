@@ -2,54 +2,20 @@
 //! by which deliveries are found.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::Idempotency;
-use crate::delivery::{Attempt, DeliveryId, State, WebhookId};
+use crate::delivery::{Attempt, DeliveryId, State, WebhookId, uuid_id};
 use crate::event::{EventId, EventType};
 
 /// How many jobs of a tenant may be open at once.
 pub const MAX_OPEN_JOBS: usize = 100;
 
-/// The id of a job, shown as `job_` and a `UUIDv7` in 32 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId(Uuid);
-
-impl JobId {
-    /// A new id, later than all earlier ones of this process.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    /// Reads an id as it is shown.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("job_").filter(|digits| digits.len() == 32)?;
-        Uuid::try_parse(digits).ok().map(Self)
-    }
-
-    /// The id as it is stored.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
-    /// The id that `as_bytes` gave.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "job_{}", self.0.simple())
-    }
+uuid_id! {
+    /// The id of a job, shown as `job_` and a `UUIDv7` in 32 hexadecimal digits.
+    JobId, "job_"
 }
 
 /// What a job does to each delivery.

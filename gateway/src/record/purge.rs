@@ -1,53 +1,19 @@
 //! Purges: what is removed because somebody asked for it, whatever its age and state.
 
-use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use uuid::Uuid;
 
-use crate::delivery::{DeliveryId, WebhookId};
+use crate::delivery::{DeliveryId, WebhookId, uuid_id};
 
 /// How many purges of a tenant may be open at once.
 pub const MAX_OPEN_PURGES: usize = 100;
 
-/// The id of a purge, shown as `purge_` and a `UUIDv7` in 32 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PurgeId(Uuid);
-
-impl PurgeId {
-    /// A new id, later than all earlier ones of this process.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    /// Reads an id as it is shown.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("purge_").filter(|digits| digits.len() == 32)?;
-        Uuid::try_parse(digits).ok().map(Self)
-    }
-
-    /// The id as it is stored.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
-    /// The id that `as_bytes` gave.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-}
-
-impl fmt::Display for PurgeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "purge_{}", self.0.simple())
-    }
+uuid_id! {
+    /// The id of a purge, shown as `purge_` and a `UUIDv7` in 32 hexadecimal digits.
+    PurgeId, "purge_"
 }
 
 /// What of a tenant a purge removes. The value that it is compared with is kept apart, since it goes as well.
